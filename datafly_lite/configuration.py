@@ -1,0 +1,155 @@
+"""What the event path needs to know, as one frozen value.
+
+It is loaded every 5 s and at once after a change made here (seed 001), never per event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from datafly_lite.errors import StorageError
+from datafly_lite.keyring import Keyring
+from datafly_lite.store import Store
+from datafly_lite.store import configuration as rows
+
+PARAMETER = re.compile(r"\{\{pipeline_param\.([A-Za-z0-9_.-]+)\}\}")
+RESERVED = ("consent_categories", "steps", "events", "endpoint")
+"""Names at a revision's root that are the product's, not the vendor's (api.md, section 2)."""
+
+log = structlog.get_logger(__name__)
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """An integration on a pipeline, its pinned revision resolved and its secrets readable."""
+
+    id: str
+    pipeline_id: str
+    integration_id: str
+    integration_name: str
+    vendor: str
+    revision_id: str
+    revision_number: int
+    enabled: bool
+    mode: str
+    config: dict[str, Any]
+    secrets: tuple[str, ...]
+    """The secret values, for redaction."""
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A pipeline as the gateway and the processor see it."""
+
+    id: str
+    key: str
+    name: str
+    enabled: bool
+    domain_allowlist: tuple[str, ...]
+    rate_limit_rps: int
+    challenge_token_required: bool
+    cookie_domain: str
+    attachments: tuple[Attachment, ...]
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """All pipelines that are not deleted, by key and by id, and all attachments by id."""
+
+    by_key: dict[str, Pipeline] = {}
+    by_id: dict[str, Pipeline] = {}
+    attachments: dict[str, Attachment] = {}
+
+
+class LiveConfiguration:
+    """`current` is the newest snapshot; whoever must act on a change gets a call after each reload."""
+
+    def __init__(self, store: Store, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._listeners: list[Callable[[Configuration], None]] = []
+        self.current = Configuration()
+
+    def on_change(self, listener: Callable[[Configuration], None]) -> None:
+        """Call `listener(current)` after each reload."""
+        self._listeners.append(listener)
+
+    async def reload(self) -> None:
+        """Take up what the store says now."""
+        found = await self._store.read(rows.everything)
+        self.current = resolve(found, self._keyring)
+        for listener in self._listeners:
+            listener(self.current)
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]], interval_s: float = 5.0) -> None:
+        """Reload every `interval_s`, for ever."""
+        while True:
+            await sleep(interval_s)
+            try:
+                await self.reload()
+            except StorageError as error:
+                log.warning("configuration not reloaded", error=str(error))
+
+
+def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
+    """Rows -> snapshot."""
+    attached: dict[str, list[Attachment]] = {}
+    parameters = {row["id"]: msgspec.json.decode(row["parameters"]) for row in found.pipelines}
+    for row in found.attachments:
+        attached.setdefault(row["pipeline_id"], []).append(_attachment(row, parameters[row["pipeline_id"]], keyring))
+    pipelines = [_pipeline(row, tuple(attached.get(row["id"], ()))) for row in found.pipelines]
+    return Configuration(
+        by_key={pipeline.key: pipeline for pipeline in pipelines},
+        by_id={pipeline.id: pipeline for pipeline in pipelines},
+        attachments={one.id: one for pipeline in pipelines for one in pipeline.attachments},
+    )
+
+
+def _pipeline(row: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Pipeline:
+    config = msgspec.json.decode(row["config"])
+    return Pipeline(
+        id=row["id"],
+        key=row["pipeline_key"],
+        name=row["name"],
+        enabled=bool(row["enabled"]),
+        domain_allowlist=tuple(msgspec.json.decode(row["domain_allowlist"])),
+        rate_limit_rps=row["rate_limit_rps"],
+        challenge_token_required=bool(row["challenge_token_required"]),
+        cookie_domain=str(config.get("cookie_domain", "")),
+        attachments=attachments,
+    )
+
+
+def _attachment(row: Mapping[str, Any], parameters: Mapping[str, str], keyring: Keyring) -> Attachment:
+    secrets = msgspec.json.decode(keyring.decrypt(row["secrets_ciphertext"]))
+    config = {**msgspec.json.decode(row["config"]), **secrets}
+    resolved = substitute(config, parameters)
+    missing = sorted(set(PARAMETER.findall(msgspec.json.encode(config).decode())) - set(parameters))
+    if missing:
+        log.warning("pipeline parameters are missing", attachment=row["id"], missing=missing)
+    return Attachment(
+        id=row["id"],
+        pipeline_id=row["pipeline_id"],
+        integration_id=row["integration_id"],
+        integration_name=row["integration_name"],
+        vendor=row["vendor"],
+        revision_id=row["revision_id"],
+        revision_number=row["revision_number"],
+        enabled=bool(row["enabled"]),
+        mode=row["mode"],
+        config=resolved,
+        secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
+    )
+
+
+def substitute(value: Any, parameters: Mapping[str, str]) -> Any:
+    """Fill `{{pipeline_param.KEY}}` in every string; once only, and a missing one stays as it is (seed 001)."""
+    if isinstance(value, str):
+        return PARAMETER.sub(lambda found: parameters.get(found[1], found[0]), value)
+    if isinstance(value, dict):
+        return {name: substitute(one, parameters) for name, one in value.items()}
+    if isinstance(value, list):
+        return [substitute(one, parameters) for one in value]
+    return value

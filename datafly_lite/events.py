@@ -1,0 +1,122 @@
+"""The values that travel: what a client sent, what the log keeps, what a vendor answered."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import msgspec
+
+EventType = Literal["track", "page", "identify", "group", "screen", "alias"]
+
+
+class Event(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The canonical event (spec/datafly-signal.md, 3.6), in the wire's own camelCase names.
+
+    All timestamps are ISO 8601 strings in UTC with milliseconds.
+    `original_timestamp` is what the client claimed, `timestamp` what the product goes by.
+    """
+
+    type: EventType
+    message_id: str
+    timestamp: str
+    received_at: str
+    original_timestamp: str | None = None
+    sent_at: str | None = None
+    event: str | None = None
+    name: str | None = None
+    category: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    group_id: str | None = None
+    previous_id: str | None = None
+    properties: dict[str, Any] = {}
+    traits: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    integrations: dict[str, Any] = {}
+    vendor_ids: dict[str, str] = {}
+
+
+class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
+    """What the gateway knew beside the body: with the raw bytes it gives the same Event again.
+
+    `dialect` names the gateway's file that decodes the bytes; `type` is the event type that the
+    path gives. `shared` holds what a batch says once for all its events.
+    """
+
+    dialect: str
+    message_id: str
+    received_at_ms: int
+    type: str | None = None
+    anonymous_id: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    origin: str | None = None
+    request_id: str | None = None
+    sent_at: str | None = None
+    repaired: bool = False
+    shared: dict[str, Any] = {}
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """An event at the door of the log: not yet committed."""
+
+    pipeline_id: str
+    envelope: Envelope
+    raw: bytes
+    event: Event
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An event in the log. `offset` is its place, rising by one without holes."""
+
+    offset: int
+    pipeline_id: str
+    envelope: Envelope
+    raw: bytes
+    event: Event | None
+    """None where today's program can no longer read what an older one accepted."""
+
+
+class DropReason(enum.StrEnum):
+    """Why a delivery was not made: the closed list of the ledger (design.md, section 1)."""
+
+    CONSENT = "consent"
+    BOT = "bot"
+    FILTER = "filter"
+    ROUTING = "routing"
+    EXPIRED = "expired"
+
+
+class DeliveryStatus(enum.StrEnum):
+    """Where one event stands with one integration."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    DEAD = "dead"
+
+
+class Verdict(enum.StrEnum):
+    """What an attempt's answer means for the delivery and for the integration."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    GIVE_UP = "give_up"
+    PAUSE = "pause"  # the credentials are wrong: keep the event, stop the integration
+    DISABLE = "disable"  # the vendor said 410: keep the event, stop for good
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of one attempt. `status` is None when no HTTP answer arrived."""
+
+    verdict: Verdict
+    status: int | None = None
+    error: str | None = None
+    retry_after_s: float | None = None
+
+
+encode_event = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(Event).decode
+encode_envelope = msgspec.json.Encoder().encode
+decode_envelope = msgspec.json.Decoder(Envelope).decode

@@ -1,0 +1,224 @@
+"""The one writer: all that waits goes into one transaction, and is answered after its fsync.
+
+Two tasks that share a connection share a transaction: one's commit saved what the other later
+rolled back (design.md, 4.1). So changes arrive as whole functions, in order, and this is the only
+task that runs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import structlog
+
+from datafly_lite.errors import StorageBroken, StorageUnavailable
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+Batch = Callable[[sqlite3.Connection, list[ItemT]], list[T]]
+
+MAX_ROWS_A_COMMIT = 1_000
+"""More rows a commit raise the latency, not the rate: 3,100 of them took 200 ms at the median (stack.md)."""
+
+DISK_CODES = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+log = structlog.get_logger(__name__)
+
+
+class _Job:
+    """Work with the items and futures that wait for it: one each, or many for a batched function."""
+
+    __slots__ = ("batched", "failure", "futures", "items", "results", "work")
+
+    def __init__(self, work: Callable[..., Any], *, batched: bool) -> None:
+        self.work = work
+        self.batched = batched
+        self.items: list[Any] = []
+        self.futures: list[asyncio.Future[Any]] = []
+        self.results: list[Any] = []
+        self.failure: BaseException | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Undo this job alone when it fails: the others of the transaction are not its business."""
+        connection.execute("SAVEPOINT job")
+        try:
+            self.results = self.work(connection, self.items) if self.batched else [self.work(connection, *self.items[0])]
+        except Exception as error:
+            if _is_disk(error):
+                raise  # not the work's fault: the whole transaction fails
+            connection.execute("ROLLBACK TO job")
+            self.failure = error
+        connection.execute("RELEASE job")
+
+    def settle(self) -> None:
+        if self.failure is not None:
+            self.fail(self.failure)
+            return
+        for future, result in zip(self.futures, self.results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+
+
+class Writer:
+    """Owns the writing connection. `run_in_thread` calls a function on its thread."""
+
+    def __init__(
+        self,
+        run_in_thread: Callable[..., Awaitable[Any]],
+        *,
+        queue_limit: int,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._run_in_thread = run_in_thread
+        self._close = close
+        self._queue_limit = queue_limit
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.broken: StorageBroken | None = None
+        self.last_commit_s = time.monotonic()
+        self.commits = 0
+        self.commit_seconds = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait for their commit."""
+        return self._waiting
+
+    async def write(self, work: Callable[..., T], *args: Any) -> T:
+        """Run `work(connection, *args)` in the next transaction; its result after the commit."""
+        job = _Job(work, batched=False)
+        self._jobs.append(job)
+        result: T = await self._enqueue(job, args)
+        return result
+
+    def write_batched(self, work: Batch[ItemT, T], item: ItemT) -> asyncio.Future[T]:
+        """Add `item` to the next call of `work(connection, items)`, which gives one result an item.
+
+        Raises StorageUnavailable at once when the queue is full.
+        """
+        job = self._jobs[-1] if self._jobs else None
+        if job is None or job.work is not work or len(job.items) >= MAX_ROWS_A_COMMIT:
+            job = _Job(work, batched=True)
+            self._jobs.append(job)
+        return self._enqueue(job, item)
+
+    def _enqueue(self, job: _Job, item: Any) -> asyncio.Future[Any]:
+        if self.broken is not None or self._stopping or self._waiting >= self._queue_limit:
+            if not job.items:
+                self._jobs.remove(job)
+            raise self.broken or StorageUnavailable("the store is stopping" if self._stopping else "the store is busy")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        job.items.append(item)
+        job.futures.append(future)
+        self._waiting += 1
+        self._wake.set()
+        return future
+
+    async def run(self) -> None:
+        """Commit what waits until `stop` was called and nothing waits. Raises StorageBroken."""
+        while True:
+            if not self._jobs:
+                if self._stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._commit(self._take())
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns when all that waits is committed."""
+        self._stopping = True
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Close the connection, which checkpoints the WAL."""
+        await self._close()
+
+    def _take(self) -> list[_Job]:
+        taken: list[_Job] = []
+        rows = 0
+        while self._jobs and rows < MAX_ROWS_A_COMMIT:
+            taken.append(self._jobs.popleft())
+            rows += len(taken[-1].items)
+        self._waiting -= rows
+        return taken
+
+    async def _commit(self, jobs: list[_Job]) -> None:
+        started_s = time.perf_counter()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._run_in_thread(_transaction, jobs)
+        except sqlite3.Error as error:
+            self._fail(jobs, error)
+            return
+        self.commits += 1
+        self.commit_seconds += time.perf_counter() - started_s
+        self.last_commit_s = time.monotonic()
+        for job in jobs:
+            job.settle()
+
+    def _fail(self, jobs: list[_Job], error: sqlite3.Error) -> None:
+        """A full disk may empty itself; after any other I/O error a later success could hide the loss."""
+        failure: Exception
+        if _is_full(error):
+            failure = StorageUnavailable("the disk is full", retry_after_s=30)
+        else:
+            failure = self.broken = StorageBroken(f"the store failed: {error}")
+        log.error("commit failed", error=str(error), changes=sum(len(job.items) for job in jobs))
+        for job in jobs:
+            job.fail(failure)
+        if self.broken is not None:
+            for job in self._jobs:
+                job.fail(self.broken)
+            self._jobs.clear()
+            raise self.broken
+
+
+def _transaction(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in jobs:
+            job.run(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _code(error: BaseException) -> int:
+    """The primary result code: its low byte (sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_disk(error: BaseException) -> bool:
+    return _code(error) in DISK_CODES
+
+
+def _is_full(error: BaseException) -> bool:
+    return _code(error) == sqlite3.SQLITE_FULL
