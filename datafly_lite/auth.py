@@ -1,0 +1,350 @@
+"""Who somebody is and what they may do: users, passwords, sessions, tokens, roles.
+
+Tokens are opaque values of more than 220 bits, kept as SHA-256, so they can be revoked at once and a stolen
+database logs nobody in (design.md, 4.9). What they look like on the wire is the product's
+(spec/datafly-signal.md, 9.2).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from datafly_lite.auth_limits import Ceiling, Failures, delay_ms, seconds
+from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
+from datafly_lite.clock import Clock, iso_s, new_id, new_token
+from datafly_lite.errors import AdminError
+from datafly_lite.settings import Settings
+from datafly_lite.store import Store, accounts
+
+ROLES = ("viewer", "editor", "admin", "owner")
+"""From the least to the most."""
+
+LINK_TTL_MS = 30 * 60_000
+SESSION_IDLE_MS = 2 * 3_600_000
+SESSION_ABSOLUTE_MS = 12 * 3_600_000
+SESSION_TOUCH_MS = 60_000
+"""A session's last use is written down at most this often: a page of ten requests is one change."""
+
+LOGINS_A_MINUTE = 10
+"""For one e-mail address from one network address (spec/datafly-signal.md, 9.2)."""
+
+EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
+LONGEST_NAME = 200
+TOKEN_LENGTH = 50
+"""Characters of 36: 258 bits."""
+
+log = structlog.get_logger(__name__)
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who may come in. Times as the management API prints them."""
+
+    id: str
+    email: str
+    name: str
+    role: str
+    status: str
+    last_login_at: str | None
+    created_at: str
+    updated_at: str
+
+
+def require(user: User, role: str) -> None:
+    """Raise FORBIDDEN unless the user has this role or a greater one."""
+    if ROLES.index(user.role) < ROLES.index(role):
+        raise AdminError("FORBIDDEN", f"this needs the role {role}; yours is {user.role}")
+
+
+class Authority:
+    """Decides who comes in. Every method raises AdminError with a code of api.md, section 2."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._passwords = Passwords()
+        self._ceiling = Ceiling(LOGINS_A_MINUTE, clock)
+        self._strangers = Failures()
+
+    # ── The first owner, and one-time links ──────────────────────────────────────────────────
+
+    async def has_owner(self) -> bool:
+        """Whether the store has been set up."""
+        return await self.owner() is not None
+
+    async def owner(self) -> User | None:
+        """The one owner."""
+        row = await self._store.read(accounts.owner)
+        return _user(row) if row else None
+
+    async def new_setup_link(self, base_url: str) -> str | None:
+        """`{base}/setup?token=...` for 30 minutes and one use; None where there is an owner.
+
+        A new one ends the one before.
+        """
+        text, token = self._new_token("st", "setup", None, LINK_TTL_MS)
+        made = await self._store.write(_replace_setup_token, token)
+        return f"{base_url}/setup?token={text}" if made else None
+
+    async def check_setup_token(self, token: str) -> None:
+        """Raise GONE where there is an owner, INVALID_TOKEN or EXPIRED_TOKEN where the link is no good."""
+        await self._store.read(_check_setup, accounts.digest_of(token), self._clock())
+
+    async def set_up(self, token: str, email: str, password: str, name: str = "") -> User:
+        """Make the owner. Of two at once one wins, the other gets GONE."""
+        await self.check_setup_token(token)
+        fields = await self._new_user(email, password, name, "owner")
+        return _user(await self._store.write(_set_up, accounts.digest_of(token), fields, self._clock()))
+
+    async def ensure_owner(self, email: str, password: str, name: str = "") -> User | None:
+        """Make the owner of an empty store; None, and nothing changed, where there is one."""
+        if await self.has_owner():
+            return None
+        fields = await self._new_user(email, password, name, "owner")
+        row = await self._store.write(_insert_first_owner, fields)
+        return _user(row) if row else None
+
+    async def new_sign_in_link(self, base_url: str, user_id: str) -> str:
+        """`{base}/sign-in?token=...`: signs this user in once within 30 minutes."""
+        text, token = self._new_token("li", "signin", user_id, LINK_TTL_MS)
+        await self._store.write(accounts.insert_tokens, [token])
+        return f"{base_url}/sign-in?token={text}"
+
+    async def follow_sign_in_link(self, token: str) -> User:
+        """The link's user; GONE the second time."""
+        digest = accounts.digest_of(token)
+        return _user(await self._store.write(_follow_sign_in_link, digest, self._clock()))
+
+    # ── Log-in ───────────────────────────────────────────────────────────────────────────────
+
+    async def login(self, email: str, password: str, address: str) -> User:
+        """Who has this password. INVALID_CREDENTIALS for an unknown user and a wrong password alike,
+        ACCOUNT_LOCKED while the account waits after failures, RATE_LIMITED above the ceiling.
+        """
+        check_longest(password)
+        email = email.strip().lower()
+        self._ceiling.take(f"{address} {email}")
+        row = await self._start_login(email)
+        kept = row["password_hash"] if row and row["status"] == "active" else None
+        if not await self._passwords.matches(password, kept) or row is None:
+            log.warning("login refused", address=address)
+            raise AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+        await self._store.write(accounts.finish_login, row["id"], self._clock())
+        return await self._user_by_id(row["id"])
+
+    async def _start_login(self, email: str) -> sqlite3.Row | None:
+        now_ms = self._clock()
+        row = await self._store.write(accounts.start_login, email, now_ms, delay_ms)
+        locked_until_ms = row["locked_until_ms"] if row else self._strangers.locked_until_ms(email)
+        if locked_until_ms > now_ms:
+            wait_s = seconds(locked_until_ms - now_ms)
+            message = f"too many failed attempts; try again in {wait_s} seconds"
+            raise AdminError("ACCOUNT_LOCKED", message, retry_after_s=wait_s)
+        if row is None:
+            self._strangers.add(email, now_ms)
+        return row
+
+    async def change_password(self, user: User, current: str, new: str, address: str) -> None:
+        """Set a new password, which ends all of the user's sessions and tokens."""
+        shortest = SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST
+        check_password(new, field="new_password", shortest=shortest)
+        await self.login(user.email, current, address)
+        hashed = await self._passwords.hash(new)
+        await self._store.write(accounts.set_password_hash, user.id, hashed, self._clock())
+
+    # ── Access and refresh tokens ────────────────────────────────────────────────────────────
+
+    async def issue_tokens(self, user: User) -> dict[str, Any]:
+        """`{"access_token", "refresh_token", "token_type": "Bearer", "expires_in": seconds}`."""
+        answer, tokens = self._new_pair(user.id, new_id("fam"))
+        await self._store.write(accounts.insert_tokens, tokens)
+        return answer
+
+    async def refresh(self, refresh_token: str) -> dict[str, Any]:
+        """A new pair for a refresh token, once: a second use revokes all that its user has."""
+        digest = accounts.digest_of(refresh_token)
+        found = await self._store.read(accounts.token_with_user, digest, "refresh")
+        family = found[0]["family"] if found else ""
+        answer, tokens = self._new_pair(found[0]["subject"] if found else "", family)
+        if not await self._store.write(_rotate, digest, tokens, self._clock()):
+            raise AdminError(
+                "INVALID_REFRESH_TOKEN", "the refresh token is unknown, expired or was used before"
+            )
+        return answer
+
+    async def logout(self, token: str) -> None:
+        """End the log-in that this access token came from: its refresh tokens too."""
+        found = await self._store.read(accounts.token, accounts.digest_of(token), "access")
+        if found:
+            await self._store.write(accounts.delete_family, found["subject"], found["family"])
+
+    async def user_of_bearer(self, token: str) -> User:
+        """Whose access token it is. INVALID_TOKEN, or EXPIRED_TOKEN for a day after its end."""
+        found = await self._store.read(accounts.token_with_user, accounts.digest_of(token), "access")
+        if found is None:
+            raise AdminError("INVALID_TOKEN", "the access token is unknown or was revoked")
+        if found[0]["expires_at_ms"] <= self._clock():
+            raise AdminError("EXPIRED_TOKEN", "the access token has expired; refresh it")
+        return _user(found[1])
+
+    # ── Sessions of the UI ───────────────────────────────────────────────────────────────────
+
+    async def open_session(self, user: User) -> str:
+        """A session's token, for a cookie: it ends after 2 h without use, and after 12 h."""
+        text, token = self._new_token("se", "session", user.id, SESSION_ABSOLUTE_MS)
+        await self._store.write(accounts.insert_tokens, [token])
+        return text
+
+    async def user_of_session(self, token: str, *, touch: bool = True) -> User | None:
+        """Whose session it is, if it still stands. Without `touch` this look does not count as use."""
+        now_ms = self._clock()
+        digest = accounts.digest_of(token)
+        found = await self._store.read(accounts.token_with_user, digest, "session")
+        if found is None or _has_ended(found[0], now_ms):
+            return None
+        if touch and now_ms - found[0]["last_used_at_ms"] >= SESSION_TOUCH_MS:
+            await self._store.write(accounts.touch, digest, now_ms)
+        return _user(found[1])
+
+    async def close_session(self, token: str) -> None:
+        """End it on the server."""
+        await self._store.write(accounts.delete_token, accounts.digest_of(token))
+
+    # ── Parts ────────────────────────────────────────────────────────────────────────────────
+
+    def _new_token(
+        self, prefix: str, kind: str, subject: str | None, ttl_ms: int, family: str | None = None
+    ) -> tuple[str, accounts.Token]:
+        text, now_ms = new_token(prefix, TOKEN_LENGTH), self._clock()
+        return text, accounts.Token(accounts.digest_of(text), kind, subject, family, now_ms, now_ms + ttl_ms)
+
+    def _new_pair(self, user_id: str, family: str) -> tuple[dict[str, Any], list[accounts.Token]]:
+        ttl_s, refresh_ttl_s = self._settings.access_token_ttl_s, self._settings.refresh_token_ttl_s
+        access, access_row = self._new_token("at", "access", user_id, ttl_s * 1000, family)
+        refresh, refresh_row = self._new_token("rt", "refresh", user_id, refresh_ttl_s * 1000, family)
+        answer = {
+            "access_token": access,
+            "refresh_token": refresh,
+            "token_type": "Bearer",
+            "expires_in": ttl_s,
+        }
+        return answer, [access_row, refresh_row]
+
+    async def _new_user(self, email: str, password: str, name: str, role: str) -> dict[str, Any]:
+        fields = {
+            "id": new_id("usr"),
+            "email": _checked_email(email),
+            "name": _checked_name(name),
+            "role": role,
+            "now_ms": self._clock(),
+        }
+        check_password(password, shortest=SHORTEST_OF_OWNER)
+        return {**fields, "password_hash": await self._passwords.hash(password)}
+
+    async def _user_by_id(self, user_id: str) -> User:
+        row = await self._store.read(accounts.user, user_id)
+        if row is None:
+            raise AdminError("NOT_FOUND", "there is no such user")
+        return _user(row)
+
+
+def _user(row: sqlite3.Row) -> User:
+    last_login_at_ms = row["last_login_at_ms"]
+    return User(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        role=row["role"],
+        status=row["status"],
+        last_login_at=iso_s(last_login_at_ms) if last_login_at_ms is not None else None,
+        created_at=iso_s(row["created_at_ms"]),
+        updated_at=iso_s(row["updated_at_ms"]),
+    )
+
+
+def _checked_email(email: str) -> str:
+    email = email.strip().lower()
+    if not EMAIL.fullmatch(email):
+        raise AdminError.invalid("email", "must be an e-mail address")
+    return email
+
+
+def _checked_name(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise AdminError.invalid("name", f"must have at most {LONGEST_NAME} characters")
+    return name
+
+
+def _has_ended(session: sqlite3.Row, now_ms: int) -> bool:
+    idle_until_ms: int = session["last_used_at_ms"] + SESSION_IDLE_MS
+    return now_ms >= min(idle_until_ms, session["expires_at_ms"])
+
+
+# ── Transactions: what must be decided and changed at once ───────────────────────────────────
+
+
+def _replace_setup_token(connection: sqlite3.Connection, token: accounts.Token) -> bool:
+    if accounts.owner(connection) is not None:
+        return False
+    accounts.delete_tokens_of_kind(connection, "setup")
+    accounts.insert_tokens(connection, [token])
+    return True
+
+
+def _check_setup(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> None:
+    if accounts.owner(connection) is not None:
+        raise AdminError("GONE", "this store has been set up already: log in instead")
+    _check_link(accounts.token(connection, digest, "setup"), now_ms)
+
+
+def _set_up(
+    connection: sqlite3.Connection, digest: bytes, fields: Mapping[str, Any], now_ms: int
+) -> sqlite3.Row:
+    _check_setup(connection, digest, now_ms)
+    accounts.delete_tokens_of_kind(connection, "setup")
+    return accounts.insert_user(connection, fields)
+
+
+def _insert_first_owner(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> sqlite3.Row | None:
+    if accounts.owner(connection) is not None:
+        return None
+    accounts.delete_tokens_of_kind(connection, "setup")
+    return accounts.insert_user(connection, fields)
+
+
+def _follow_sign_in_link(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> sqlite3.Row:
+    found = accounts.token(connection, digest, "signin")
+    _check_link(found, now_ms)
+    accounts.mark_used(connection, digest)
+    person = accounts.token_with_user(connection, digest, "signin")
+    if person is None:
+        raise AdminError("INVALID_TOKEN", "the user of this link can no longer log in")
+    return person[1]
+
+
+def _check_link(found: sqlite3.Row | None, now_ms: int) -> None:
+    if found is None:
+        raise AdminError("INVALID_TOKEN", "this link is not valid; the newest one is in the program's output")
+    if found["used"]:
+        raise AdminError("GONE", "this link was used already")
+    if found["expires_at_ms"] <= now_ms:
+        raise AdminError("EXPIRED_TOKEN", "this link has expired; restart the program for a new one")
+
+
+def _rotate(connection: sqlite3.Connection, digest: bytes, tokens: list[accounts.Token], now_ms: int) -> bool:
+    """False, and everything of the user's revoked, where the token was rotated before."""
+    found = accounts.token_with_user(connection, digest, "refresh")
+    if found is None or found[0]["expires_at_ms"] <= now_ms:
+        return False
+    if found[0]["used"]:
+        accounts.delete_tokens_of(connection, found[0]["subject"])
+        return False
+    accounts.mark_used(connection, digest)
+    accounts.insert_tokens(connection, tokens)
+    return True
