@@ -54,12 +54,14 @@ CREATE INDEX collector_builds_hash ON collector_builds (pipeline_id, version_has
 -- An integration is a template; what it does is said by its revisions, which never change.
 CREATE TABLE integrations (
     id            TEXT PRIMARY KEY,                  -- tmpl_…
-    name          TEXT NOT NULL UNIQUE,
+    name          TEXT NOT NULL,
     vendor        TEXT NOT NULL,                     -- a name from the vendors' registry
     description   TEXT NOT NULL DEFAULT '',
     created_at_ms INTEGER NOT NULL,
-    updated_at_ms INTEGER NOT NULL
+    updated_at_ms INTEGER NOT NULL,
+    deleted_at_ms INTEGER                            -- kept, because traces of old events name it
 ) STRICT;
+CREATE UNIQUE INDEX integrations_name ON integrations (name) WHERE deleted_at_ms IS NULL;
 
 CREATE TABLE revisions (
     id                 TEXT PRIMARY KEY,             -- rev_…
@@ -83,6 +85,7 @@ CREATE TABLE pipeline_integrations (
     trouble        TEXT,                             -- why delivery paused or disabled it, in words
     created_at_ms  INTEGER NOT NULL,
     updated_at_ms  INTEGER NOT NULL,
+    detached_at_ms INTEGER,                          -- kept for the traces; attaching again takes up this row
     UNIQUE (pipeline_id, integration_id)
 ) STRICT;
 
@@ -96,12 +99,13 @@ CREATE TABLE raw_events (
     raw            BLOB NOT NULL                      -- the event's own bytes as they came (inflated)
 ) STRICT;
 
--- messageIds of the deduplication window. A segment takes inserts until it is old or full, so they
--- stay in one small part of the tree; a unique index over the whole log would slow to 0.4 at 5 million.
+-- Where each messageId is in the log: for deduplication inside its window, and to find an event.
+-- A segment takes inserts until it is old or full, so they stay in one small part of the tree; an
+-- index of random ids over the whole log would slow its inserts to 0.4 at 5 million rows.
 CREATE TABLE message_ids (
     segment INTEGER NOT NULL,
     digest  BLOB NOT NULL,                            -- BLAKE2b-128 of pipeline and messageId
-    offset  INTEGER NOT NULL,
+    offset  INTEGER NOT NULL,                         -- in raw_events and events
     PRIMARY KEY (segment, digest)
 ) STRICT, WITHOUT ROWID;
 
@@ -134,7 +138,6 @@ CREATE TABLE events (
     program         TEXT NOT NULL,                    -- the version of the program that ran them
     body            BLOB NOT NULL                     -- JSON: the event as it goes to the integrations
 ) STRICT;
-CREATE INDEX events_by_message ON events (message_id);
 CREATE INDEX events_by_pipeline ON events (pipeline_id, offset);
 
 -- Links are rows with the event that made them, so that each can be explained and undone.
@@ -153,12 +156,6 @@ CREATE TABLE identity_links (
     offset       INTEGER NOT NULL,                    -- the event that made it
     linked_at_ms INTEGER NOT NULL,
     PRIMARY KEY (anonymous_id, user_id)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE users_traits (
-    user_id       TEXT PRIMARY KEY,
-    traits        TEXT NOT NULL,                      -- JSON object, newest value wins
-    updated_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- ── Delivery: the outbox ─────────────────────────────────────────────────────────────────────

@@ -169,9 +169,3 @@ def delete_family(connection: sqlite3.Connection, subject: str, family: str) -> 
 def delete_tokens_of(connection: sqlite3.Connection, subject: str) -> None:
     """End everything that stands for this user or pipeline."""
     connection.execute("DELETE FROM tokens WHERE subject = ?", (subject,))
-
-
-def challenge_holds(connection: sqlite3.Connection, token_text: str, pipeline_id: str, now_ms: int) -> bool:
-    """Whether a challenge token (seed 001) is this pipeline's and still good."""
-    row = token(connection, digest_of(token_text), "challenge")
-    return row is not None and row["subject"] == pipeline_id and row["expires_at_ms"] > now_ms

@@ -24,6 +24,7 @@ def everything(connection: sqlite3.Connection) -> Everything:
               JOIN pipelines AS p ON p.id = a.pipeline_id AND p.deleted_at_ms IS NULL
               JOIN integrations AS i ON i.id = a.integration_id
               JOIN revisions AS r ON r.id = a.revision_id
+             WHERE a.detached_at_ms IS NULL
              ORDER BY a.id
             """
         ).fetchall(),
