@@ -39,6 +39,10 @@ class Connection(aiosqlite.Connection):
         result: T = await self._execute(work, self._conn, *args)
         return result
 
+    async def ended(self) -> None:
+        """Wait for the thread of a connection that did not open: it answers to this event loop once more."""
+        await anyio.to_thread.run_sync(self._thread.join)
+
 
 class Store:
     """The open store. `write` and `read` take functions from this package."""
@@ -58,12 +62,18 @@ class Store:
     ) -> Store:
         """Lock, migrate and open. Raises StorageRefused with what to do about it."""
         lock = _lock(path)
+        opened: list[Connection] = []
         try:
-            writing = await _connect(path, lambda: _open_writer(path, synchronous))
-            reading = [await _connect(path, lambda: _open_reader(path)) for _ in range(readers)]
+            opened.append(await _connect(path, lambda: _open_writer(path, synchronous)))
+            for _ in range(readers):
+                # One by one, so that what is open is known if the next one fails.
+                opened.append(await _connect(path, lambda: _open_reader(path)))  # noqa: PERF401
         except BaseException:
+            for connection in reversed(opened):
+                await connection.close()
             os.close(lock)
             raise
+        writing, *reading = opened
         return cls(path, Writer(writing.run, queue_limit=queue_limit, close=writing.close), reading, lock)
 
     async def write(self, work: Callable[..., T], *args: Any) -> T:
@@ -115,25 +125,40 @@ def _lock(path: Path) -> int:
 
 
 async def _connect(path: Path, connector: Callable[[], sqlite3.Connection]) -> Connection:
+    connection = Connection(connector, iter_chunk_size=64)
     try:
-        return await Connection(connector, iter_chunk_size=64)
-    except sqlite3.Error as error:
-        raise StorageRefused(f"{path} cannot be opened: {error}; is it a database of this program?") from None
+        return await connection
+    except BaseException as error:
+        await connection.ended()
+        if isinstance(error, sqlite3.Error):
+            raise StorageRefused(
+                f"{path} cannot be opened: {error}; is it a database of this program?"
+            ) from None
+        raise
 
 
 def _open_writer(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare_writer(connection, path, synchronous)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare_writer(connection: sqlite3.Connection, path: Path, synchronous: str) -> None:
     # busy_timeout first: the other way round a start can fail with 'database is locked' (stack.md).
     connection.execute("PRAGMA busy_timeout = 5000")
+    # Before the journal mode, which would change a file that is then refused.
+    migrate(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA secure_delete = ON")
-    migrate(connection, path)
     connection.row_factory = sqlite3.Row
-    return connection
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:

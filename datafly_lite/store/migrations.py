@@ -7,6 +7,7 @@ builds one both ways and compares `sqlite_schema` byte for byte. A released step
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from datafly_lite.assets import asset
@@ -16,23 +17,27 @@ APPLICATION_ID = 0x64666C79  # "dfly"
 STEPS: dict[int, str] = {}
 """Target version -> SQL. Version 1 is schema.sql of the first release."""
 
-VERSION = 1 + len(STEPS)
 
+def migrate(
+    connection: sqlite3.Connection, path: Path, *, schema: str | None = None, steps: Mapping[int, str] = STEPS
+) -> None:
+    """Bring an open, locked database to version 1 + len(steps); `schema` is the text of that version.
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an open, locked database to VERSION. Raises StorageRefused for a newer or foreign file."""
+    Raises StorageRefused for a newer or foreign file, which is left as it was.
+    """
+    newest = 1 + len(steps)
     version = _version(connection, path)
     if version == 0:
-        _run(connection, asset("schema.sql").read_text(encoding="utf-8"), VERSION)
+        _run(connection, schema or asset("schema.sql").read_text(encoding="utf-8"), newest)
         return
-    if version > VERSION:
+    if version > newest:
         raise StorageRefused(
-            f"{path} has schema {version}, this program knows up to {VERSION}: install the newer program again"
+            f"{path} has schema {version}, this program knows up to {newest}: install the newer program again"
         )
-    if version < VERSION:
+    if version < newest:
         _snapshot(connection, path, version)
-    for target in range(version + 1, VERSION + 1):
-        _run(connection, STEPS[target], target)
+    for target in range(version + 1, newest + 1):
+        _run(connection, steps[target], target)
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

@@ -1,0 +1,234 @@
+-- The whole store of datafly_lite, in the order an event meets it.
+-- A new database gets this file; migrations bring an old one to the same place (store/migrations.py).
+-- Times are milliseconds since 1970 UTC. JSON columns hold text that the program wrote.
+-- Ciphertext is AES-256-GCM under the key file beside this database (keyring.py).
+
+-- ── Configuration ────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE organisation (
+    id            TEXT PRIMARY KEY,                  -- org_…; exactly one row
+    name          TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE pipelines (
+    id                       TEXT PRIMARY KEY,       -- pip_…
+    name                     TEXT NOT NULL,
+    slug                     TEXT NOT NULL,
+    type                     TEXT NOT NULL CHECK (type IN ('web', 'app', 'server')),
+    pipeline_key             TEXT NOT NULL UNIQUE,   -- dk_…: public, identifies the pipeline at the door
+    secret_ciphertext        BLOB NOT NULL,          -- sk_…: readable again because HMAC needs it
+    secret_prefix            TEXT NOT NULL,          -- sk_ and four characters, to recognise it by
+    domain_allowlist         TEXT NOT NULL,          -- JSON list; empty = all origins
+    labels                   TEXT NOT NULL,          -- JSON list
+    rate_limit_rps           INTEGER NOT NULL,
+    challenge_token_required INTEGER NOT NULL CHECK (challenge_token_required IN (0, 1)),
+    parameters               TEXT NOT NULL,          -- JSON object of strings
+    config                   TEXT NOT NULL,          -- JSON object
+    js_builder_config        TEXT NOT NULL,          -- JSON object
+    identity_config          TEXT NOT NULL,          -- JSON object
+    enabled                  INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    created_at_ms            INTEGER NOT NULL,
+    updated_at_ms            INTEGER NOT NULL,
+    deleted_at_ms            INTEGER                 -- soft delete: the key stops at once
+) STRICT;
+CREATE UNIQUE INDEX pipelines_slug ON pipelines (slug) WHERE deleted_at_ms IS NULL;
+
+CREATE TABLE collector_builds (
+    id            TEXT PRIMARY KEY,                  -- bld_…
+    pipeline_id   TEXT NOT NULL REFERENCES pipelines (id),
+    status        TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
+    version_hash  TEXT,                              -- first 8 hex digits of the script's SHA-256
+    script        BLOB,
+    script_gzip   BLOB,
+    script_brotli BLOB,
+    modules       TEXT NOT NULL DEFAULT '[]',        -- JSON [{"name", "gzip_size_bytes"}]
+    report        TEXT NOT NULL DEFAULT '[]',        -- JSON list of remarks, such as a missing minifier
+    error         TEXT,
+    started_at_ms INTEGER NOT NULL,
+    built_at_ms   INTEGER
+) STRICT;
+CREATE INDEX collector_builds_latest ON collector_builds (pipeline_id, started_at_ms);
+CREATE INDEX collector_builds_hash ON collector_builds (pipeline_id, version_hash);
+
+-- An integration is a template; what it does is said by its revisions, which never change.
+CREATE TABLE integrations (
+    id            TEXT PRIMARY KEY,                  -- tmpl_…
+    name          TEXT NOT NULL,
+    vendor        TEXT NOT NULL,                     -- a name from the vendors' registry
+    description   TEXT NOT NULL DEFAULT '',
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    deleted_at_ms INTEGER                            -- kept, because traces of old events name it
+) STRICT;
+CREATE UNIQUE INDEX integrations_name ON integrations (name) WHERE deleted_at_ms IS NULL;
+
+CREATE TABLE revisions (
+    id                 TEXT PRIMARY KEY,             -- rev_…
+    integration_id     TEXT NOT NULL REFERENCES integrations (id),
+    revision_number    INTEGER NOT NULL,
+    config             TEXT NOT NULL,                -- JSON object; settings declared secret are "***" here
+    secrets_ciphertext BLOB NOT NULL,                -- and here, as a JSON object
+    change_summary     TEXT NOT NULL DEFAULT '',
+    created_by         TEXT,
+    created_at_ms      INTEGER NOT NULL,
+    UNIQUE (integration_id, revision_number)
+) STRICT;
+
+CREATE TABLE pipeline_integrations (
+    id             TEXT PRIMARY KEY,                 -- pi_…
+    pipeline_id    TEXT NOT NULL REFERENCES pipelines (id),
+    integration_id TEXT NOT NULL REFERENCES integrations (id),
+    revision_id    TEXT NOT NULL REFERENCES revisions (id),
+    enabled        INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    mode           TEXT NOT NULL CHECK (mode IN ('live', 'paused', 'shadow')),
+    trouble        TEXT,                             -- why delivery paused or disabled it, in words
+    created_at_ms  INTEGER NOT NULL,
+    updated_at_ms  INTEGER NOT NULL,
+    detached_at_ms INTEGER,                          -- kept for the traces; attaching again takes up this row
+    UNIQUE (pipeline_id, integration_id)
+) STRICT;
+
+-- ── The log: what was accepted, in the order it was ──────────────────────────────────────────
+
+CREATE TABLE raw_events (
+    offset         INTEGER PRIMARY KEY AUTOINCREMENT, -- the log's own key: rises by one, never used twice
+    pipeline_id    TEXT NOT NULL,
+    received_at_ms INTEGER NOT NULL,
+    envelope       BLOB NOT NULL,                     -- JSON: what the gateway knew beside the body
+    raw            BLOB NOT NULL                      -- the event's own bytes as they came (inflated)
+) STRICT;
+
+-- Where each messageId is in the log: for deduplication inside its window, and to find an event.
+-- A segment takes inserts until it is old or full, so they stay in one small part of the tree; an
+-- index of random ids over the whole log would slow its inserts to 0.4 at 5 million rows.
+CREATE TABLE message_ids (
+    segment INTEGER NOT NULL,
+    digest  BLOB NOT NULL,                            -- BLAKE2b-128 of pipeline and messageId
+    offset  INTEGER NOT NULL,                         -- in raw_events and events
+    PRIMARY KEY (segment, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE message_id_segments (
+    segment      INTEGER PRIMARY KEY,
+    opened_at_ms INTEGER NOT NULL,
+    rows         INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE offsets (
+    consumer TEXT PRIMARY KEY,                        -- 'processor'
+    offset   INTEGER NOT NULL                         -- the last one it has finished with
+) STRICT, WITHOUT ROWID;
+
+-- ── Processing: written in one transaction with the processor's offset ───────────────────────
+
+CREATE TABLE events (
+    offset          INTEGER PRIMARY KEY,              -- the same as in raw_events
+    pipeline_id     TEXT NOT NULL,
+    message_id      TEXT NOT NULL,
+    type            TEXT NOT NULL,
+    event           TEXT,                             -- a track's event, a page's name
+    anonymous_id    TEXT,
+    user_id         TEXT,
+    received_at_ms  INTEGER NOT NULL,
+    processed_at_ms INTEGER NOT NULL,
+    drop_reason     TEXT,                             -- set when the data layer dropped it for all
+    steps           TEXT NOT NULL,                    -- one word a step: 'check_schema:ok put_identity:changed'
+    inputs          TEXT NOT NULL,                    -- JSON: what the steps took from state
+    program         TEXT NOT NULL,                    -- the version of the program that ran them
+    body            BLOB NOT NULL                     -- JSON: the event as it goes to the integrations
+) STRICT;
+CREATE INDEX events_by_pipeline ON events (pipeline_id, offset);
+
+-- Links are rows with the event that made them, so that each can be explained and undone.
+CREATE TABLE identities (
+    anonymous_id     TEXT PRIMARY KEY,
+    user_id          TEXT,                            -- the newest link
+    group_id         TEXT,
+    first_seen_at_ms INTEGER NOT NULL,
+    last_seen_at_ms  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identities_by_user ON identities (user_id) WHERE user_id IS NOT NULL;
+
+CREATE TABLE identity_links (
+    anonymous_id TEXT NOT NULL,
+    user_id      TEXT NOT NULL,
+    offset       INTEGER NOT NULL,                    -- the event that made it
+    linked_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (anonymous_id, user_id)
+) STRICT, WITHOUT ROWID;
+
+-- ── Delivery: the outbox ─────────────────────────────────────────────────────────────────────
+
+CREATE TABLE deliveries (
+    id                      INTEGER PRIMARY KEY,
+    offset                  INTEGER NOT NULL,
+    pipeline_id             TEXT NOT NULL,
+    pipeline_integration_id TEXT NOT NULL,
+    status                  TEXT NOT NULL CHECK (status IN ('pending', 'delivered', 'dropped', 'dead')),
+    reason                  TEXT,                     -- why dropped, or why dead, as one word
+    attempts                INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at_ms      INTEGER NOT NULL,
+    created_at_ms           INTEGER NOT NULL,
+    finished_at_ms          INTEGER,
+    steps                   TEXT NOT NULL,            -- one word a step of the integration's own
+    UNIQUE (offset, pipeline_integration_id)
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (pipeline_integration_id, next_attempt_at_ms, id)
+    WHERE status = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (pipeline_integration_id, id) WHERE status = 'dead';
+
+-- Requests and answers cannot be recomputed, so they are kept: bounded, secrets redacted.
+CREATE TABLE delivery_attempts (
+    delivery_id   INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL,                   -- from 1, rising through replays
+    at_ms         INTEGER NOT NULL,
+    duration_ms   INTEGER NOT NULL,
+    revision_id   TEXT NOT NULL,                      -- the configuration it was made with
+    verdict       TEXT NOT NULL,
+    status        INTEGER,                            -- HTTP status, where an answer came
+    error         TEXT,
+    request       TEXT NOT NULL,                      -- JSON {"method", "url", "headers", "body"}
+    response      TEXT,                               -- JSON {"headers", "body"}
+    PRIMARY KEY (delivery_id, attempt)
+) STRICT, WITHOUT ROWID;
+
+-- ── Figures: changed in the transaction of what they count ───────────────────────────────────
+
+CREATE TABLE counters (
+    pipeline_id TEXT NOT NULL,
+    name        TEXT NOT NULL,                        -- 'stored', 'duplicates'
+    value       INTEGER NOT NULL,
+    PRIMARY KEY (pipeline_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- ── People ───────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE users (
+    id              TEXT PRIMARY KEY,                 -- usr_…
+    email           TEXT NOT NULL UNIQUE,             -- lower case
+    name            TEXT NOT NULL DEFAULT '',
+    password_hash   TEXT,                             -- Argon2id; none = cannot log in by password
+    role            TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'editor', 'viewer')),
+    status          TEXT NOT NULL CHECK (status IN ('active', 'invited', 'disabled')),
+    failed_logins   INTEGER NOT NULL DEFAULT 0,
+    locked_until_ms INTEGER NOT NULL DEFAULT 0,
+    last_login_at_ms INTEGER,
+    created_at_ms   INTEGER NOT NULL,
+    updated_at_ms   INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX users_one_owner ON users (role) WHERE role = 'owner';
+
+-- Tokens are opaque and only their SHA-256 is kept, so a stolen file logs nobody in.
+CREATE TABLE tokens (
+    digest        BLOB PRIMARY KEY,
+    kind          TEXT NOT NULL CHECK (kind IN ('setup', 'signin', 'access', 'refresh', 'session', 'challenge')),
+    subject       TEXT,                               -- the user, or for a challenge the pipeline
+    family        TEXT,                               -- one login: its access and refresh tokens
+    created_at_ms INTEGER NOT NULL,
+    last_used_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    used          INTEGER NOT NULL DEFAULT 0          -- a refresh token that was rotated, a link that was followed
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_subject ON tokens (subject);
+CREATE INDEX tokens_by_expiry ON tokens (expires_at_ms);
