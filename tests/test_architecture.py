@@ -96,8 +96,10 @@ ONLY = {
 """A library -> the parts that may import it: files are the store's, outgoing HTTP is delivery's."""
 
 SQL = re.compile(
-    r"\b(SELECT\s.+\sFROM|INSERT\s+(OR\s+\w+\s+)?INTO|REPLACE\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM)\s"
+    r"\b(SELECT\s.+\sFROM|INSERT\s+(OR\s+\w+\s+)?INTO|REPLACE\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM)\s",
+    re.DOTALL,
 )
+SQL_CALLS = {"execute", "executemany", "executescript"}
 
 
 class Import(NamedTuple):
