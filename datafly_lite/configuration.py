@@ -5,7 +5,7 @@ It is loaded every 5 s and at once after a change made here (seed 001), never pe
 
 from __future__ import annotations
 
-import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,10 +16,8 @@ from datafly_lite.errors import StorageError
 from datafly_lite.keyring import Keyring
 from datafly_lite.store import Store
 from datafly_lite.store import configuration as rows
-
-PARAMETER = re.compile(r"\{\{pipeline_param\.([A-Za-z0-9_.-]+)\}\}")
-RESERVED = ("consent_categories", "steps", "events", "endpoint")
-"""Names at a revision's root that are the product's, not the vendor's (api.md, section 2)."""
+from datafly_lite.vendors import VENDORS
+from datafly_lite.vendors.declaration import PARAMETER
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +35,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool
     mode: str
     config: dict[str, Any]
+    consent_categories: tuple[str, ...]
+    """What the visitor must not have refused: the revision's own, else the vendor's."""
     secrets: tuple[str, ...]
     """The secret values, for redaction."""
 
@@ -98,7 +98,9 @@ def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
     attached: dict[str, list[Attachment]] = {}
     parameters = {row["id"]: msgspec.json.decode(row["parameters"]) for row in found.pipelines}
     for row in found.attachments:
-        attached.setdefault(row["pipeline_id"], []).append(_attachment(row, parameters[row["pipeline_id"]], keyring))
+        attached.setdefault(row["pipeline_id"], []).append(
+            _attachment(row, parameters[row["pipeline_id"]], keyring)
+        )
     pipelines = [_pipeline(row, tuple(attached.get(row["id"], ()))) for row in found.pipelines]
     return Configuration(
         by_key={pipeline.key: pipeline for pipeline in pipelines},
@@ -107,7 +109,7 @@ def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
     )
 
 
-def _pipeline(row: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Pipeline:
+def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...]) -> Pipeline:
     config = msgspec.json.decode(row["config"])
     return Pipeline(
         id=row["id"],
@@ -122,7 +124,7 @@ def _pipeline(row: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Pi
     )
 
 
-def _attachment(row: Mapping[str, Any], parameters: Mapping[str, str], keyring: Keyring) -> Attachment:
+def _attachment(row: sqlite3.Row, parameters: Mapping[str, str], keyring: Keyring) -> Attachment:
     secrets = msgspec.json.decode(keyring.decrypt(row["secrets_ciphertext"]))
     config = {**msgspec.json.decode(row["config"]), **secrets}
     resolved = substitute(config, parameters)
@@ -140,12 +142,20 @@ def _attachment(row: Mapping[str, Any], parameters: Mapping[str, str], keyring: 
         enabled=bool(row["enabled"]),
         mode=row["mode"],
         config=resolved,
+        consent_categories=_consent_categories(row["vendor"], resolved),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
     )
 
 
+def _consent_categories(vendor: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    own = config.get("consent_categories")
+    if isinstance(own, list):
+        return tuple(map(str, own))
+    return VENDORS[vendor].consent_categories if vendor in VENDORS else ()
+
+
 def substitute(value: Any, parameters: Mapping[str, str]) -> Any:
-    """Fill `{{pipeline_param.KEY}}` in every string; once only, and a missing one stays as it is (seed 001)."""
+    """Fill `{{pipeline_param.KEY}}` in every string, once; a missing one stays as it is (seed 001)."""
     if isinstance(value, str):
         return PARAMETER.sub(lambda found: parameters.get(found[1], found[0]), value)
     if isinstance(value, dict):

@@ -79,13 +79,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class DropReason(enum.StrEnum):
-    """Why a delivery was not made: the closed list of the ledger (design.md, section 1)."""
+    """Why an event goes no further: the closed list of the ledger (design.md, section 1).
+
+    SCHEMA is an event that an older program accepted and this one cannot read.
+    """
 
     CONSENT = "consent"
     BOT = "bot"
     FILTER = "filter"
     ROUTING = "routing"
     EXPIRED = "expired"
+    SCHEMA = "schema"
 
 
 class DeliveryStatus(enum.StrEnum):
@@ -116,7 +120,24 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-encode_event = msgspec.json.Encoder().encode
+def encode_event(event: Event) -> bytes:
+    """The event as JSON. Integers beyond 64 bits, which no decoder downstream can hold, become text."""
+    try:
+        return _encode(event)
+    except OverflowError:
+        return _encode(_with_text_for_huge(msgspec.to_builtins(event)))
+
+
+def _with_text_for_huge(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_text_for_huge(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_text_for_huge(one) for one in value]
+    is_huge = type(value) is int and not -(2**63) <= value < 2**64
+    return str(value) if is_huge else value
+
+
+_encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(Event).decode
 encode_envelope = msgspec.json.Encoder().encode
 decode_envelope = msgspec.json.Decoder(Envelope).decode

@@ -29,7 +29,9 @@ class Keyring:
         if create and not path.exists():
             _write_new_key(path)
         if not path.exists():
-            raise StorageRefused(f"{path} is missing: without it the stored secrets cannot be read; restore it")
+            raise StorageRefused(
+                f"{path} is missing: without it the stored secrets cannot be read; restore it"
+            )
         key = path.read_bytes()
         if len(key) != KEY_SIZE_BYTES:
             raise StorageRefused(f"{path} is damaged: {KEY_SIZE_BYTES} bytes expected, {len(key)} found")

@@ -19,7 +19,8 @@ def everything(connection: sqlite3.Connection) -> Everything:
         connection.execute("SELECT * FROM pipelines WHERE deleted_at_ms IS NULL").fetchall(),
         connection.execute(
             """
-            SELECT a.*, i.name AS integration_name, i.vendor, r.revision_number, r.config, r.secrets_ciphertext
+            SELECT a.*, i.name AS integration_name, i.vendor,
+                   r.revision_number, r.config, r.secrets_ciphertext
               FROM pipeline_integrations AS a
               JOIN pipelines AS p ON p.id = a.pipeline_id AND p.deleted_at_ms IS NULL
               JOIN integrations AS i ON i.id = a.integration_id

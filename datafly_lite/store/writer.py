@@ -60,7 +60,9 @@ class _Job:
         """Undo this job alone when it fails: the others of the transaction are not its business."""
         connection.execute("SAVEPOINT job")
         try:
-            self.results = self.work(connection, self.items) if self.batched else [self.work(connection, *self.items[0])]
+            self.results = (
+                self.work(connection, self.items) if self.batched else [self.work(connection, *self.items[0])]
+            )
         except Exception as error:
             if _is_disk(error):
                 raise  # not the work's fault: the whole transaction fails
@@ -131,7 +133,9 @@ class Writer:
         if self.broken is not None or self._stopping or self._waiting >= self._queue_limit:
             if not job.items:
                 self._jobs.remove(job)
-            raise self.broken or StorageUnavailable("the store is stopping" if self._stopping else "the store is busy")
+            raise self.broken or StorageUnavailable(
+                "the store is stopping" if self._stopping else "the store is busy"
+            )
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job.items.append(item)
         job.futures.append(future)

@@ -1,0 +1,28 @@
+"""The ingestion gateway: every wire format becomes one canonical event. One file a wire format."""
+
+from __future__ import annotations
+
+from datafly_lite.events import Envelope, Event
+from datafly_lite.gateway.datafly import DATAFLY
+from datafly_lite.gateway.dialect import Dialect, Limits
+from datafly_lite.settings import Settings
+
+DIALECTS: tuple[Dialect, ...] = (DATAFLY,)
+
+BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+
+
+def limits(settings: Settings) -> Limits:
+    """The limits of a body, from the settings."""
+    return Limits(
+        max_depth=settings.max_json_depth,
+        max_event_size_bytes=settings.max_event_size_bytes,
+        max_body_size_bytes=settings.max_body_size_bytes,
+        max_batch_body_size_bytes=settings.max_batch_body_size_bytes,
+        max_batch_events=settings.max_batch_events,
+    )
+
+
+def event_of(envelope: Envelope, raw: bytes, within: Limits) -> Event:
+    """Read an event of the log again. Raises Refused where this program no longer can."""
+    return BY_NAME[envelope.dialect].event_of(envelope, raw, within)

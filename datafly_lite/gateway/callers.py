@@ -1,0 +1,124 @@
+"""Who asks: the key, the visitor, the address. Everything here comes from headers and the query."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+Headers = Mapping[bytes, bytes]
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+QUERY_KEYS = frozenset({"writeKey", "wk"})
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
+VISITOR_MAX_AGE_S = 34_560_000
+"""400 days, which is as long as browsers keep a cookie (spec/datafly-signal.md, 6.2)."""
+MAX_HOPS = 20
+
+
+class Caller(NamedTuple):
+    """What the door needs of a request's head."""
+
+    ip: str | None
+    scheme: str
+    user_agent: str | None
+    origin: str | None
+    visitor: str | None
+    is_basic: bool
+
+
+def header(headers: Headers, name: bytes) -> str | None:
+    """A header as text, or None."""
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def keys(headers: Headers, query: bytes) -> Iterable[str]:
+    """The pipeline key wherever clients put it outside the body (wire-formats.md, section 0 rule 3)."""
+    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        yield credentials.strip()
+    if scheme.lower() == "basic":
+        yield _basic_user(credentials)
+    if b"x-write-key" in headers:
+        yield headers[b"x-write-key"].decode("latin-1")
+    if query:
+        yield from (value for name, value in parse_qsl(query.decode("latin-1")) if name in QUERY_KEYS)
+
+
+def _basic_user(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
+
+
+def caller(scope: Mapping[str, Any], headers: Headers, trusted: Networks) -> Caller:
+    """The caller as its peer, or a proxy that is trusted, says."""
+    peer = scope["client"][0] if scope.get("client") else None
+    scheme: str = scope["scheme"]
+    if trusted and peer and is_within(peer, trusted):
+        scheme = headers.get(b"x-forwarded-proto", scheme.encode()).decode("latin-1").strip().lower()
+        peer = _forwarded_for(headers.get(b"x-forwarded-for", b"").decode("latin-1"), peer, trusted)
+    return Caller(
+        ip=peer,
+        scheme=scheme,
+        user_agent=header(headers, b"user-agent"),
+        origin=header(headers, b"origin"),
+        visitor=visitor_of(headers.get(b"cookie")),
+        is_basic=headers.get(b"authorization", b"")[:6].lower() == b"basic ",
+    )
+
+
+def _forwarded_for(value: str, peer: str, trusted: Networks) -> str:
+    """The rightmost hop that is no proxy of ours: what stands left of it anyone can write."""
+    for hop in reversed(value.split(",")[-MAX_HOPS:]):
+        address = hop.strip()
+        if not is_address(address):
+            return peer
+        peer = address
+        if not is_within(address, trusted):
+            return address
+    return peer
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_within(address: str, networks: Networks) -> bool:
+    """Whether the address lies in one of the networks."""
+    return is_address(address) and any(ipaddress.ip_address(address) in network for network in networks)
+
+
+def visitor_of(cookie: bytes | None) -> str | None:
+    """The `_dfid` of a Cookie header; one that is not a UUID v4 is as good as none."""
+    found = VISITOR_COOKIE.search(cookie) if cookie else None
+    value = found[1].decode("latin-1").strip() if found else ""
+    return value if UUID4.fullmatch(value) else None
+
+
+def visitor_cookie(visitor: str, *, domain: str, scheme: str, host: str) -> bytes:
+    """The Set-Cookie that makes the visitor known again (api.md, section 1, _dfid)."""
+    parts = [f"_dfid={visitor}", "Path=/", f"Max-Age={VISITOR_MAX_AGE_S}", "HttpOnly", "SameSite=Lax"]
+    if scheme == "https" or not is_local(host):
+        parts.append("Secure")
+    if domain:
+        parts.append(f"Domain={domain}")
+    return "; ".join(parts).encode("latin-1")
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header names this machine."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    return name in ("localhost", "[::1]") or name.endswith(".localhost") or name.startswith("127.")

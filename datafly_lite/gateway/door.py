@@ -1,0 +1,343 @@
+"""The public door: authenticate, decode, append, answer after the commit. Raw ASGI, as each call counts.
+
+A request ends here: nothing behind the door knows headers or bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+import uuid_utils
+
+from datafly_lite.clock import Clock, iso, new_id
+from datafly_lite.configuration import LiveConfiguration, Pipeline
+from datafly_lite.errors import Refused, StorageError, StorageUnavailable
+from datafly_lite.events import Arrival, Envelope
+from datafly_lite.gateway import DIALECTS, bodies, callers, limits, origins
+from datafly_lite.gateway.callers import Caller, Headers
+from datafly_lite.gateway.challenges import Challenges
+from datafly_lite.gateway.dialect import Dialect, Item, Reading
+from datafly_lite.gateway.rates import RateLimit
+from datafly_lite.live import Frame, LiveStream
+from datafly_lite.metrics import Metrics
+from datafly_lite.settings import Settings, networks
+from datafly_lite.store.raw_events import Appended
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Append = Callable[[Sequence[Arrival]], Awaitable[list[Appended]]]
+"""The log's: done after commit and fsync, raises StorageError."""
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SUCCESS = b'{"success": true}'
+DEDUPLICATED = b'{"success": true, "deduplicated": true}'
+ROUTES: dict[str, tuple[Dialect, str | None]] = {
+    path: (dialect, kind) for dialect in DIALECTS for path, kind in dialect.paths.items()
+}
+
+
+def is_collection(path: str) -> bool:
+    """Whether the door answers this path, be it with a 404 in the shape that SDKs read."""
+    return path in ROUTES or (
+        path.lstrip("/").startswith("v1/") and not path.lstrip("/").startswith("v1/admin")
+    )
+
+
+def route(path: str) -> tuple[Dialect, str | None] | None:
+    """The dialect and event type of a path, also with a trailing slash and a doubled leading one."""
+    found = ROUTES.get(path)
+    if found is None:
+        found = ROUTES.get("/" + path.strip("/"))
+    return found
+
+
+class Answer(NamedTuple):
+    """What goes back to the client."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class Admitted(NamedTuple):
+    """A request that passed the door's checks, and what it is answered with."""
+
+    pipeline: Pipeline
+    dialect: Dialect
+    kind: str | None
+    caller: Caller
+    request_id: str
+    received_at_ms: int
+    visitor: str
+    sets_cookie: bool
+
+
+class Door:
+    """The ASGI application of the collection paths."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configuration: LiveConfiguration,
+        append: Append,
+        challenges: Challenges,
+        rates: RateLimit,
+        live: LiveStream,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._append = append
+        self._challenges = challenges
+        self._rates = rates
+        self._live = live
+        self._metrics = metrics
+        self._clock = clock
+        self._limits = limits(settings)
+        self._trusted = networks(settings.trusted_proxies, setting="trusted_proxies")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. Every refusal has the shape that real SDKs read (api.md, section 1)."""
+        headers: Headers = dict(scope["headers"])
+        origin = callers.header(headers, b"origin")
+        if scope["method"] == "OPTIONS":
+            answer = Answer(
+                204, b"", origins.preflight(origin, headers.get(b"access-control-request-headers"))
+            )
+        else:
+            answer = await self._answer(scope, headers, receive, origin)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, origin: str | None) -> Answer:
+        request_id = _request_id(headers)
+        try:
+            answer = await self._collect(scope, headers, receive, request_id)
+        except Refused as refused:
+            answer = self._refusal(refused, origin)
+        except StorageError as error:
+            wait_s = error.retry_after_s if isinstance(error, StorageUnavailable) else 30
+            answer = self._refusal(Refused("storage_unavailable", str(error), retry_after_s=wait_s), origin)
+        answer.headers.append((b"x-request-id", request_id.encode("latin-1")))
+        return answer
+
+    async def _collect(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+        found = route(scope["path"])
+        if found is None:
+            raise Refused("not_found", "nothing is collected at this path")
+        if scope["method"] != "POST":
+            raise Refused("method_not_allowed", f"{scope['path']} takes POST")
+        dialect, kind = found
+        body = await self._body(headers, receive, is_batch=kind is None)
+        pipeline, reading = self._open(dialect, kind, body, headers, scope["query_string"])
+        caller = callers.caller(scope, headers, self._trusted)
+        await self._check(pipeline, caller, headers)
+        reading = reading or dialect.read(body, kind, self._limits)
+        if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, len(reading.items))):
+            raise Refused(
+                "rate_limited", f"more than {pipeline.rate_limit_rps} events a second", retry_after_s=1
+            )
+        admitted = self._admit(pipeline, dialect, kind, caller, request_id, reading)
+        return await self._store(admitted, reading, headers)
+
+    async def _body(self, headers: Headers, receive: Receive, *, is_batch: bool) -> bytes:
+        limit_bytes = self._limits.max_batch_body_size_bytes if is_batch else self._limits.max_body_size_bytes
+        length = headers.get(b"content-length", b"")
+        declared = int(length) if length.isdigit() else None
+        if declared is not None and declared > limit_bytes:
+            raise bodies.too_large(limit_bytes)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if len(body) != declared:  # most bodies are here with the head, and need no deadline
+            body = await _rest_of_body(message, receive, limit_bytes, self._settings.body_timeout_s)
+        if len(body) > limit_bytes:
+            raise bodies.too_large(limit_bytes)
+        return bodies.inflate(body, limit_bytes)
+
+    def _open(
+        self, dialect: Dialect, kind: str | None, body: bytes, headers: Headers, query: bytes
+    ) -> tuple[Pipeline, Reading | None]:
+        """The pipeline by the first key that is known; the body is read early only when its key is needed."""
+        by_key = self._configuration.current.by_key
+        for key in callers.keys(headers, query):
+            if key in by_key:
+                return by_key[key], None
+        reading = dialect.read(body, kind, self._limits)
+        if reading.write_key in by_key:
+            return by_key[reading.write_key], reading
+        raise Refused(
+            "invalid_key", "the pipeline key is missing, unknown or revoked: send Authorization: Bearer dk_…"
+        )
+
+    async def _check(self, pipeline: Pipeline, caller: Caller, headers: Headers) -> None:
+        if not pipeline.enabled:
+            raise Refused("pipeline_disabled", "this pipeline is disabled")
+        if not origins.is_allowed(pipeline, caller.origin, dev=self._settings.dev):
+            raise Refused(
+                "origin_not_allowed", f"{caller.origin} is not among this pipeline's allowed domains"
+            )
+        if pipeline.challenge_token_required:
+            await self._challenges.check(pipeline.id, callers.header(headers, b"x-challenge-token"))
+
+    def _admit(
+        self,
+        pipeline: Pipeline,
+        dialect: Dialect,
+        kind: str | None,
+        caller: Caller,
+        request_id: str,
+        reading: Reading,
+    ) -> Admitted:
+        """Decide who the visitor is: a browser's cookie wins, a server's own anonymousId does.
+
+        SDKs on servers keep cookies too, and would make all their users one visitor: they get none.
+        """
+        is_browser = caller.origin is not None or (kind is not None and not caller.is_basic)
+        known = caller.visitor if is_browser else None
+        given = next((item.anonymous_id for item in reading.items if isinstance(item, Item)), None)
+        visitor = known or (given if not reading.is_batch and given else str(uuid_utils.uuid4()))
+        return Admitted(
+            pipeline=pipeline,
+            dialect=dialect,
+            kind=kind,
+            caller=caller,
+            request_id=request_id,
+            received_at_ms=self._clock(),
+            visitor=visitor,
+            sets_cookie=is_browser and known is None and callers.UUID4.fullmatch(visitor) is not None,
+        )
+
+    async def _store(self, admitted: Admitted, reading: Reading, headers: Headers) -> Answer:
+        arrivals: list[Arrival] = []
+        refusals: list[dict[str, Any]] = []
+        for index, item in enumerate(reading.items):
+            try:
+                arrivals.append(self._arrival(admitted, reading, item))
+            except Refused as refused:
+                if not reading.is_batch:
+                    raise
+                self._count_refusal(refused)
+                refusals.append({"index": index, "code": refused.code, "message": refused.message})
+        duplicates = 0
+        if arrivals:
+            appended = await self._append(arrivals)
+            duplicates = sum(one.duplicate for one in appended)
+        self._metrics.received(admitted.pipeline.id, len(arrivals), duplicates)
+        if self._live.watchers:
+            self._publish(admitted, arrivals)
+        return self._success(admitted, reading, len(arrivals), duplicates, refusals, headers)
+
+    def _arrival(self, admitted: Admitted, reading: Reading, item: Item | Refused) -> Arrival:
+        if isinstance(item, Refused):
+            raise item
+        if len(item.raw) > self._limits.max_event_size_bytes:
+            raise Refused(
+                "event_too_large", f"the event is larger than {self._limits.max_event_size_bytes:,} bytes"
+            )
+        caller = admitted.caller
+        envelope = Envelope(
+            dialect=admitted.dialect.name,
+            message_id=item.message_id or new_id("msg"),
+            received_at_ms=admitted.received_at_ms,
+            type=admitted.kind,
+            anonymous_id=admitted.visitor if caller.origin or not reading.is_batch else item.anonymous_id,
+            ip=caller.ip,
+            user_agent=caller.user_agent,
+            origin=caller.origin,
+            request_id=admitted.request_id,
+            sent_at=reading.sent_at,
+            repaired=item.repaired,
+            shared=reading.shared,
+        )
+        return Arrival(
+            admitted.pipeline.id, envelope, item.raw, admitted.dialect.normalise(envelope, item.wire)
+        )
+
+    def _success(
+        self,
+        admitted: Admitted,
+        reading: Reading,
+        accepted: int,
+        duplicates: int,
+        refusals: list[dict[str, Any]],
+        headers: Headers,
+    ) -> Answer:
+        if not reading.is_batch:
+            body = DEDUPLICATED if duplicates else SUCCESS
+        else:
+            counts = {"deduplicated": duplicates} if duplicates else {}
+            failed = {"rejected": len(refusals), "errors": refusals} if refusals else {}
+            body = msgspec.json.encode({"success": True, "accepted": accepted, **counts, **failed})
+        answer = Answer(200, body, [*origins.headers(admitted.caller.origin)])
+        if admitted.sets_cookie:
+            cookie = callers.visitor_cookie(
+                admitted.visitor,
+                domain=admitted.pipeline.cookie_domain or self._settings.cookie_domain,
+                scheme=admitted.caller.scheme,
+                host=callers.header(headers, b"host") or "",
+            )
+            answer.headers.append((b"set-cookie", cookie))
+        return answer
+
+    def _refusal(self, refused: Refused, origin: str | None) -> Answer:
+        self._count_refusal(refused)
+        body = msgspec.json.encode({"success": False, "code": refused.code, "message": refused.message})
+        answer = Answer(
+            refused.status, body, [*origins.headers(None if refused.code == "origin_not_allowed" else origin)]
+        )
+        if refused.retry_after_s is not None:
+            answer.headers.append((b"retry-after", str(refused.retry_after_s).encode()))
+        if refused.status == 405:
+            answer.headers.append((b"allow", b"POST, OPTIONS"))
+        return answer
+
+    def _count_refusal(self, refused: Refused) -> None:
+        self._metrics.refused(refused.code)
+        if self._live.watchers:
+            data = {"code": refused.code, "message": refused.message}
+            self._live.publish(Frame(stage="refused", timestamp=iso(self._clock()), data=data))
+
+    def _publish(self, admitted: Admitted, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            event = arrival.event
+            self._live.publish(
+                Frame(
+                    stage="received",
+                    timestamp=event.received_at,
+                    pipeline_id=admitted.pipeline.id,
+                    message_id=event.message_id,
+                    data=msgspec.to_builtins(event),
+                )
+            )
+
+
+async def _rest_of_body(
+    first: Mapping[str, Any], receive: Receive, limit_bytes: int, timeout_s: float
+) -> bytes:
+    """The body in its chunks, read no further than the limit and no longer than the deadline."""
+    chunks: list[bytes] = []
+    size_bytes = 0
+    message = first
+    with anyio.move_on_after(timeout_s):
+        while message["type"] == "http.request":
+            chunks.append(message.get("body", b""))
+            size_bytes += len(chunks[-1])
+            if size_bytes > limit_bytes:
+                raise bodies.too_large(limit_bytes)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+            message = await receive()
+        raise Refused("invalid_json", "the connection was closed before the body's end")
+    raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s")
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    is_usable = (
+        0 < len(given) <= 64 and given.isascii() and all(one.isalnum() or one in "._-" for one in given)
+    )
+    return given if is_usable else str(uuid_utils.uuid7())

@@ -1,0 +1,87 @@
+"""Hypercorn as the product runs it, and the two ways of framing a body that it lets through.
+
+Measured on Hypercorn 0.18 (reliability.md, C3): Content-Length together with Transfer-Encoding is
+taken, and a second request smuggled inside the first is served; so is Transfer-Encoding in
+HTTP/1.0. `Upgrade: h2c` cannot be refused from an application: put no proxy in front that passes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypercorn.asyncio.run import worker_serve
+from hypercorn.config import Config
+from hypercorn.utils import wrap_app
+
+from datafly_lite.errors import SettingsError
+
+ASGIApp = Callable[..., Awaitable[None]]
+
+KEEP_ALIVE_S = 75
+WEBSOCKET_PING_S = 20
+MAX_HEAD_SIZE_BYTES = 65_536
+BAD_FRAMING = (
+    b'{"success":false,"code":"invalid_payload",'
+    b'"message":"send Content-Length or Transfer-Encoding, not both, and the latter only in HTTP/1.1"}'
+)
+
+
+def config(bind: str, *, read_timeout_s: float, shutdown_timeout_s: float) -> Config:
+    """Hypercorn's configuration for one listener."""
+    made = Config()
+    made.bind = [bind]
+    made.accesslog = None
+    made.errorlog = logging.getLogger("hypercorn")
+    made.include_server_header = False
+    made.alpn_protocols = ["http/1.1"]
+    made.keep_alive_timeout = KEEP_ALIVE_S
+    made.keep_alive_max_requests = 1_000_000
+    made.read_timeout = int(max(read_timeout_s, KEEP_ALIVE_S))
+    made.graceful_timeout = shutdown_timeout_s
+    made.h11_max_incomplete_size = MAX_HEAD_SIZE_BYTES
+    made.websocket_ping_interval = WEBSOCKET_PING_S
+    made.websocket_max_message_size = MAX_HEAD_SIZE_BYTES
+    return made
+
+
+class Listener:
+    """A bound address: taken before anything else starts, so that a busy port is a clear error."""
+
+    def __init__(self, made: Config) -> None:
+        try:
+            self._sockets = made.create_sockets()
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {made.bind[0]}: {error.strerror}; choose another with --host and --port"
+            ) from None
+        self._config = made
+
+    async def serve(self, app: ASGIApp, stop: Callable[[], Awaitable[Any]]) -> None:
+        """Serve until `stop` returns, then finish what is under way within the graceful time-out."""
+        wrapped = wrap_app(refuse_bad_framing(app), self._config.wsgi_max_body_size, "asgi")
+        await worker_serve(wrapped, self._config, sockets=self._sockets, shutdown_trigger=stop)
+
+    def close(self) -> None:
+        """Give the address up without having served."""
+        for one in self._sockets.insecure_sockets:
+            one.close()
+
+
+def refuse_bad_framing(app: ASGIApp) -> ASGIApp:
+    """Answer 400 and close where two parties could disagree on where the body ends (RFC 9112, 6.1)."""
+
+    async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            names = {name for name, _ in scope["headers"]}
+            if b"transfer-encoding" in names and (
+                b"content-length" in names or scope["http_version"] == "1.0"
+            ):
+                headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+                await send({"type": "http.response.start", "status": 400, "headers": headers})
+                await send({"type": "http.response.body", "body": BAD_FRAMING})
+                return
+        await app(scope, receive, send)
+
+    return guarded
