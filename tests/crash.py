@@ -1,0 +1,208 @@
+"""Load, kill -9 at a random moment, start again, many times; then count.
+
+    python tests/crash.py --rounds 200 --seed 1
+
+What must hold at the end: every messageId that got a 200 is stored once and reached the webhook at least
+once, each stored event is processed, each processed event has its delivery, and the file is sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import secrets
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kit import Management, Pipeline, RecordingVendor, Server, recording_vendor, running_server, wait_until
+from load import Result, Shot, events, new_message_ids, send
+
+SETTINGS = {
+    "DATAFLY_DELIVERY_ALLOW_NETWORKS": "127.0.0.0/8",
+    "DATAFLY_DELIVERY_RATE_LIMIT_RPS": "100000",
+    "DATAFLY_LOG_LEVEL": "warning",
+}
+KILL_AFTER_S = (0.2, 1.5)
+RATES_RPS = (150.0, 300.0, 300.0, None)
+"""None is as fast as it goes: the kill then meets full transactions and a backlog."""
+
+CONNECTIONS = 8
+SENT_AGAIN = 20
+DRAIN_TIMEOUT_S = 120.0
+
+
+class Ledger:
+    """What clients know: which ids got a 200, and which were sent without an answer."""
+
+    def __init__(self) -> None:
+        self.sent: set[str] = set()
+        self.acknowledged: set[str] = set()
+        self.unanswered: set[str] = set()
+        self.refused: Counter[int] = Counter()
+
+    def take(self, result: Result) -> None:
+        self.sent.update(result.acknowledged, result.unanswered)
+        self.acknowledged.update(result.acknowledged)
+        self.unanswered.update(result.unanswered)
+        self.unanswered -= self.acknowledged
+        self.refused += result.refused
+
+    def to_send_again(self, chance: random.Random) -> list[str]:
+        """What a client that saw the crash sends again, and a few that it need not."""
+        needless = chance.sample(sorted(self.acknowledged), min(SENT_AGAIN, len(self.acknowledged)))
+        return [*sorted(self.unanswered), *needless]
+
+
+class Stored(NamedTuple):
+    """What the file says."""
+
+    raw: list[str]
+    processed: list[str]
+    offsets: tuple[int, int]
+    finished_with: int
+    deliveries: Counter[str]
+    stored_counter: int
+    integrity: str
+
+
+def count_pending(database: Path) -> int:
+    """Events not yet processed and deliveries not yet made."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        newest, done, pending = (_one(connection, sql) or 0 for sql in (NEWEST, DONE, PENDING))
+        return int(newest) - int(done) + int(pending)
+
+
+NEWEST = "SELECT max(offset) FROM raw_events"
+DONE = "SELECT max(offset) FROM offsets WHERE consumer = 'processor'"
+PENDING = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
+STORED = "SELECT sum(value) FROM counters WHERE name = 'stored'"
+STATUSES = "SELECT status, count(*) FROM deliveries GROUP BY status"
+
+
+def _one(connection: sqlite3.Connection, sql: str) -> Any:
+    return connection.execute(sql).fetchone()[0]
+
+
+def read_stored(database: Path) -> Stored:
+    """All of it, from the file of a stopped server."""
+    with closing(sqlite3.connect(database)) as connection:
+        envelopes = connection.execute("SELECT envelope FROM raw_events ORDER BY offset")
+        processed = connection.execute("SELECT message_id FROM events ORDER BY offset")
+        return Stored(
+            raw=[msgspec.json.decode(envelope)["messageId"] for (envelope,) in envelopes],
+            processed=[message_id for (message_id,) in processed],
+            offsets=(_one(connection, "SELECT min(offset) FROM raw_events"), _one(connection, NEWEST)),
+            finished_with=_one(connection, DONE),
+            deliveries=Counter(dict(connection.execute(STATUSES).fetchall())),
+            stored_counter=_one(connection, STORED),
+            integrity=_one(connection, "PRAGMA integrity_check"),
+        )
+
+
+def complaints(ledger: Ledger, stored: Stored, delivered: set[str]) -> Iterator[str]:
+    """Each broken promise in words; none when all is well."""
+    times = Counter(stored.raw)
+    lost = ledger.acknowledged - set(times)
+    if lost:
+        yield f"{len(lost)} acknowledged events are not stored, such as {min(lost)}"
+    doubled = [message_id for message_id, count in times.items() if count > 1]
+    if doubled:
+        yield f"{len(doubled)} events are stored more than once, such as {doubled[0]}"
+    if set(times) - ledger.sent:
+        yield f"{len(set(times) - ledger.sent)} events are stored that nobody sent"
+    if stored.processed != stored.raw:
+        yield f"{len(stored.raw)} events in the log, {len(stored.processed)} processed, or in another order"
+    if stored.offsets != (1, len(stored.raw)) or stored.finished_with != len(stored.raw):
+        yield f"offsets {stored.offsets}, processor at {stored.finished_with}, of {len(stored.raw)} events"
+    if stored.deliveries != Counter({"delivered": len(stored.raw)}):
+        yield f"{len(stored.raw)} events to one integration gave {dict(stored.deliveries)}"
+    if stored.stored_counter != len(stored.raw):
+        yield f"the counter says {stored.stored_counter} stored, the log has {len(stored.raw)}"
+    missed = set(stored.raw) - delivered
+    if missed:
+        yield f"{len(missed)} stored events never reached the webhook, such as {min(missed)}"
+    if stored.integrity != "ok":
+        yield f"integrity_check: {stored.integrity}"
+
+
+def wait_until_drained(server: Server, database: Path) -> None:
+    """Until all is processed and delivered; fails with the server's output when it dies meanwhile."""
+    wait_until(
+        lambda: server.ready() and count_pending(database) == 0,
+        "all events processed and delivered",
+        DRAIN_TIMEOUT_S,
+    )
+
+
+async def load_until_killed(server: Server, shots: Iterator[Shot], chance: random.Random) -> Result:
+    """Load the server, and kill it meanwhile."""
+    asyncio.get_running_loop().call_later(chance.uniform(*KILL_AFTER_S), server.process.kill)
+    rate_rps = chance.choice(RATES_RPS)
+    return await send(
+        server.port, shots, connections=CONNECTIONS, duration_s=2 * KILL_AFTER_S[1], rate_rps=rate_rps
+    )
+
+
+def set_up(data_dir: Path, vendor: RecordingVendor) -> Pipeline:
+    """A pipeline with one webhook integration."""
+    with running_server(data_dir, env=SETTINGS) as server:
+        management = Management(server.base_url)
+        pipeline = management.create_pipeline("Crash")
+        management.attach(pipeline.id, "webhook", {"url": vendor.url})
+        return pipeline
+
+
+def run(data_dir: Path, rounds: int, chance: random.Random) -> str:
+    """Run the rounds and count; one line of figures, or AssertionError with every broken promise."""
+    database, ledger = data_dir / "datafly.db", Ledger()
+    with recording_vendor() as vendor:
+        pipeline = set_up(data_dir, vendor)
+        for _ in range(rounds):
+            with running_server(data_dir, env=SETTINGS) as server:
+                if chance.random() < 0.5:  # the others meet the backlog of the crash before
+                    wait_until_drained(server, database)
+                ids = chain(ledger.to_send_again(chance), new_message_ids())
+                ledger.take(asyncio.run(load_until_killed(server, events(ids, pipeline.key), chance)))
+                server.kill()
+        with running_server(data_dir, env=SETTINGS) as server:
+            wait_until_drained(server, database)
+        received = vendor.message_ids
+    stored = read_stored(database)
+    found = list(complaints(ledger, stored, set(received)))
+    assert not found, "\n".join(found)
+    assert not ledger.refused, f"refused: {dict(ledger.refused)}"
+    return (
+        f"{rounds} rounds: {len(ledger.acknowledged)} acknowledged, {len(ledger.unanswered)} unanswered, "
+        f"{len(stored.raw)} stored, {len(received)} webhook requests for them"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    arguments = parser.parse_args()
+    sys.stdout.write(f"seed {arguments.seed}\n")
+    sys.stdout.flush()
+    started_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = run(Path(folder) / "data", arguments.rounds, random.Random(arguments.seed))
+    sys.stdout.write(f"{figures}, in {time.monotonic() - started_s:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Acknowledged means committed: through kill -9, and through SIGTERM under load."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+
+from crash import SETTINGS, Ledger, complaints, read_stored, run, set_up, wait_until_drained
+from kit import RecordingVendor, Server, running_server
+from load import Result, events, new_message_ids, send
+
+
+@pytest.mark.timeout(300)
+def test_twenty_crashes_lose_and_double_nothing(data_dir: Path) -> None:
+    seed = secrets.randbelow(1_000_000)
+    print(f"to repeat: python tests/crash.py --rounds 20 --seed {seed}")  # noqa: T201 - shown when it fails
+    run(data_dir, 20, random.Random(seed))
+
+
+async def load_until_stopped(server: Server, key: str) -> Result:
+    """SIGTERM half a second into a load that would go on."""
+    asyncio.get_running_loop().call_later(0.5, server.process.terminate)
+    return await send(server.port, events(new_message_ids(), key), connections=16, duration_s=5.0)
+
+
+def test_a_graceful_stop_answers_what_it_accepted(data_dir: Path, vendor: RecordingVendor) -> None:
+    pipeline = set_up(data_dir, vendor)
+    ledger = Ledger()
+    with running_server(data_dir, env=SETTINGS) as server:
+        ledger.take(asyncio.run(load_until_stopped(server, pipeline.key)))
+        assert server.process.wait(30) == 0, server.output()
+    database = data_dir / "datafly.db"
+    assert ledger.acknowledged
+    assert set(read_stored(database).raw) == ledger.acknowledged
+    with running_server(data_dir, env=SETTINGS) as server:
+        wait_until_drained(server, database)
+    assert list(complaints(ledger, read_stored(database), set(vendor.message_ids))) == []
