@@ -52,6 +52,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_rps: int
     challenge_token_required: bool
     cookie_domain: str
+    js_builder_config: dict[str, Any] = {}
     attachments: tuple[Attachment, ...]
 
 
@@ -120,6 +121,7 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...]) -> Pipeline
         rate_limit_rps=row["rate_limit_rps"],
         challenge_token_required=bool(row["challenge_token_required"]),
         cookie_domain=str(config.get("cookie_domain", "")),
+        js_builder_config=msgspec.json.decode(row["js_builder_config"]),
         attachments=attachments,
     )
 

@@ -56,7 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
     # beside the way
     "auth": PURE | {"settings", "store", "keyring"},
-    "collector": PURE | {"assets", "store", "live"},
+    "collector": PURE | {"assets", "configuration", "store", "live"},
     "services": {
         "auth",
         "clock",

@@ -1,0 +1,1 @@
+"""The JavaScript collector: chosen modules, linked, compiled, served. Its sources are in web/collector/."""
