@@ -1,16 +1,17 @@
 """Every error of the product, sorted by what happens next.
 
-    DataflyError
-    ├── Refused                 tell the client: an ingest request, with its code and status
-    ├── AdminError              tell the user: a management request, with its code and status
-    ├── SettingsError           tell the operator: the process does not start
-    ├── StorageError            nothing was stored
-    │   ├── StorageUnavailable  tell the client to come again (full disk, full queue, stopping)
-    │   ├── StorageBroken       stop the process: the file can no longer be trusted
-    │   └── StorageRefused      tell the operator: locked, newer schema, not a database
-    ├── MappingError            give up on one delivery: the vendor's request cannot be made
-    ├── AddressRefused          give up on one delivery: the address is not allowed
-    └── BuildError              tell the user: a collector could not be built
+DataflyError
+├── Refused                 tell the client: an ingest request, with its code and status
+├── AdminError              tell the user: a management request, with its code and status
+├── SettingsError           tell the operator: the process does not start
+├── StorageError            nothing was stored
+│   ├── StorageUnavailable  tell the client to come again (full disk, full queue, stopping)
+│   ├── StorageBroken       stop the process: the file can no longer be trusted
+│   └── StorageRefused      tell the operator: locked, newer schema, not a database
+├── MappingError            give up on one delivery: the vendor's request cannot be made
+├── AddressRefused          give up on one delivery: the address is not allowed
+├── VendorUnreachable       try one delivery again: no answer came
+└── BuildError              tell the user: a collector could not be built
 """
 
 from __future__ import annotations
@@ -134,6 +135,14 @@ class MappingError(DataflyError):
 
 class AddressRefused(DataflyError):
     """An outgoing address is not allowed (SSRF gate)."""
+
+
+class VendorUnreachable(DataflyError):
+    """No answer came from a vendor. `word` says why: the closed list of delivery/sender.py."""
+
+    def __init__(self, word: str, message: str = "") -> None:
+        super().__init__(message or word)
+        self.word = word
 
 
 class BuildError(DataflyError):

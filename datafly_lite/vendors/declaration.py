@@ -5,12 +5,15 @@ The settings feed validation, the form in the UI and the documentation; the exam
 
 from __future__ import annotations
 
+import email.utils
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from datafly_lite.errors import AdminError
+from datafly_lite.errors import AddressRefused, AdminError
 from datafly_lite.events import Event, Outcome, Verdict
 
 SettingType = Literal["string", "secret", "integer", "boolean", "choice", "url", "object"]
@@ -18,14 +21,23 @@ SettingType = Literal["string", "secret", "integer", "boolean", "choice", "url",
 MASK = "***"
 """What a stored secret looks like from outside; writing it back keeps the stored value (api.md)."""
 
+PARAMETER = re.compile(r"\{\{pipeline_param\.([A-Za-z0-9_.-]+)\}\}")
+RESERVED = ("consent_categories", "steps", "events", "endpoint")
+"""Names at a revision's root that are the product's, not the vendor's (api.md, section 2)."""
+
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One value that the user gives. `pattern` is a regular expression for the whole value."""
+    """One value that the user gives.
+
+    `pattern` is a regular expression for the whole value; of an object, for each `name: value`.
+    `required_if` is another setting and the value of it that makes this one required.
+    """
 
     name: str
     label: str
     type: SettingType = "string"
     required: bool = False
+    required_if: tuple[str, str] | None = None
     default: Any = None
     placeholder: str = ""
     help: str = ""
@@ -43,7 +55,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back; `body` is cut at the sender's limit."""
+    """What came back. Names of headers are in lower case; `body` is cut at the sender's limit."""
 
     status: int
     headers: dict[str, str]
@@ -51,12 +63,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """An event in, a request out: documentation and test at once."""
+    """An event in, a request out: documentation and test at once. None: nothing is sent."""
 
     title: str
     settings: dict[str, Any]
     event: dict[str, Any]
-    request: Request
+    request: Request | None
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +76,9 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
 
     An Event that the vendor has no word for gives None: nothing is sent and the delivery is dropped
     with the reason `filter`.
+
+    Two settings mean the same wherever a vendor declares them, and the worker obeys them:
+    `timeout_ms`, the longest attempt, and `max_retries`, attempts after the first.
     """
 
     name: str
@@ -78,10 +93,26 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Example, ...]
 
 
+EXAMPLE_NOW_MS = 1_772_359_205_000
+"""`now_ms` of all examples: 2026-03-01T10:00:05Z."""
+
+
+def with_defaults(vendor: Vendor, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the vendor's defaults where a setting is absent, None or empty text."""
+    defaults = {setting.name: setting.default for setting in vendor.settings}
+    given = {name: value for name, value in config.items() if value is not None and value != ""}
+    return {**defaults, **given}
+
+
+def with_query(url: str, query: str) -> str:
+    """The URL with more query, after what it has of its own."""
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+
 def outcome_of_status(answer: Answer) -> Outcome:
     """The rule for vendors without one of their own (api.md, section 2, Retry)."""
     verdict = _verdict(answer.status)
-    retry_after_s = _retry_after_s(answer.headers) if verdict is Verdict.RETRY else None
+    retry_after_s = retry_after(answer.headers) if verdict is Verdict.RETRY else None
     return Outcome(verdict, answer.status, retry_after_s=retry_after_s)
 
 
@@ -95,11 +126,133 @@ def _verdict(status: int) -> Verdict:
     return Verdict.DISABLE if status == 410 else Verdict.GIVE_UP
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After asks for; a date counts from the answer's own Date (RFC 9110, 10.2.3).
+
+    None where there is no such header, no Date to count from, or nothing that can be read.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:12])
+    until, since = _http_date(value), _http_date(headers.get("date", ""))
+    if until is None or since is None:
+        return None
+    return max((until - since).total_seconds(), 0.0)
 
 
-def check_config(vendor: Vendor, config: Mapping[str, Any]) -> None:
-    """Raise AdminError VALIDATION_ERROR with every field that cannot be used. `{{pipeline_param.X}}` passes."""
-    raise NotImplementedError("written with the vendors") from AdminError.invalid("", "")
+def _http_date(value: str) -> datetime | None:
+    try:
+        found = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+# ── What a user may write ────────────────────────────────────────────────────────────────────
+
+UrlCheck = Callable[[str], None]
+"""Raises AddressRefused; `addresses.check_url` with the operator's networks."""
+
+KINDS: dict[SettingType, tuple[type, str]] = {
+    "string": (str, "must be text"),
+    "secret": (str, "must be text"),
+    "integer": (int, "must be a whole number"),
+    "boolean": (bool, "must be true or false"),
+    "choice": (str, "must be text"),
+    "url": (str, "must be text"),
+    "object": (dict, "must be an object of texts"),
+}
+RESERVED_KINDS: dict[str, tuple[type, str]] = {
+    "consent_categories": (list, "must be a list of names"),
+    "steps": (list, "must be a list of steps"),
+    "events": (dict, "must be an object"),
+    "endpoint": (str, "must be text"),
+}
+
+
+def check_config(vendor: Vendor, config: Mapping[str, Any], *, check_url: UrlCheck | None = None) -> None:
+    """Raise AdminError VALIDATION_ERROR with every field that cannot be used, as `config.<name>`.
+
+    A text that holds `{{pipeline_param.KEY}}` passes: its value is known only on a pipeline.
+    With `check_url`, each URL must be one that deliveries may call.
+    """
+    problems = {name: "is not a setting of this vendor" for name in config if not _is_known(vendor, name)}
+    for name, (kind, message) in RESERVED_KINDS.items():
+        if config.get(name) is not None and not isinstance(config[name], kind):
+            problems[name] = message
+    for setting in vendor.settings:
+        if problem := _problem(setting, with_defaults(vendor, config)):
+            problems[setting.name] = problem
+    urls = ["endpoint", *(setting.name for setting in vendor.settings if setting.type == "url")]
+    for name in urls:
+        if name not in problems and (problem := _url_problem(config.get(name), check_url)):
+            problems[name] = problem
+    if problems:
+        details = [{"field": f"config.{name}", "message": text} for name, text in problems.items()]
+        raise AdminError("VALIDATION_ERROR", "the configuration cannot be used", details=details)
+
+
+def _is_known(vendor: Vendor, name: str) -> bool:
+    return name in RESERVED or any(setting.name == name for setting in vendor.settings)
+
+
+def _problem(setting: Setting, config: Mapping[str, Any]) -> str | None:
+    value = config.get(setting.name)
+    if value is None:
+        return "is required" if _is_required(setting, config) else None
+    if (isinstance(value, str) and PARAMETER.search(value)) or (setting.type == "secret" and value == MASK):
+        return None
+    kind, message = KINDS[setting.type]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return message
+    if setting.choices and value not in setting.choices:
+        return f"must be one of {', '.join(setting.choices)}"
+    return _pattern_problem(setting, value)
+
+
+def _is_required(setting: Setting, config: Mapping[str, Any]) -> bool:
+    if setting.required_if is None:
+        return setting.required
+    other, value = setting.required_if
+    return config.get(other) == value
+
+
+def _pattern_problem(setting: Setting, value: Any) -> str | None:
+    if setting.type == "object":
+        if not all(isinstance(one, str) for one in value.values()):
+            return KINDS["object"][1]
+        lines = [f"{name}: {PARAMETER.sub('', text)}" for name, text in value.items()]
+    else:
+        lines = [str(value)]
+    if not setting.pattern or all(re.fullmatch(setting.pattern, line) for line in lines):
+        return None
+    return f"does not have the right form{f' ({setting.placeholder})' if setting.placeholder else ''}"
+
+
+def _url_problem(value: Any, check_url: UrlCheck | None) -> str | None:
+    if not isinstance(value, str) or not value or PARAMETER.search(value):
+        return None
+    if not re.fullmatch(r"https?://[!-~]+", value):
+        return "must be an absolute URL, such as https://example.com/path"
+    try:
+        if check_url is not None:
+            check_url(value)
+    except AddressRefused as refusal:
+        return str(refusal)
+    return None
+
+
+def split_secrets(
+    vendor: Vendor, config: Mapping[str, Any], previous: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(config with MASK in place of each secret, the secrets themselves).
+
+    MASK in `config` keeps the value in `previous`. Raises AdminError where there is none to keep.
+    """
+    names = {setting.name for setting in vendor.settings if setting.type == "secret"}
+    given = {name: config[name] for name in config if name in names and config[name] not in (None, "")}
+    secrets = {name: previous.get(name, "") if value == MASK else value for name, value in given.items()}
+    if missing := [name for name, value in secrets.items() if not value]:
+        raise AdminError.invalid(f"config.{missing[0]}", "no value is stored to keep; write the value itself")
+    public = {name: value for name, value in config.items() if name not in names or name in given}
+    return {**public, **dict.fromkeys(secrets, MASK)}, secrets

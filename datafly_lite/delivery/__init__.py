@@ -1,0 +1,1 @@
+"""From the outbox to the vendors: one worker, one queue, one clock and one circuit breaker an integration."""
