@@ -1,0 +1,64 @@
+"""Insert speed of the log in an empty store and in a full one, through the store itself."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import anyio
+
+from datafly_lite.clock import iso, system_clock
+from datafly_lite.events import Arrival, Envelope, Event
+from datafly_lite.store import Store
+from datafly_lite.store.raw_events import Append, append
+from kit import open_store
+from load import EVENT, new_message_ids
+
+ITEM_EVENTS = 100
+ITEMS_A_COMMIT = 5
+PROBE_EVENTS = 50_000
+WINDOW_DAYS = 7
+
+
+def arrivals(count: int) -> list[Arrival]:
+    """Events as the gateway hands them over, with random ids."""
+    now_ms = system_clock()
+    return [_arrival(message_id, now_ms) for message_id in islice(new_message_ids(), count)]
+
+
+def _arrival(message_id: str, now_ms: int) -> Arrival:
+    raw = (EVENT % (iso(now_ms), message_id)).encode()
+    envelope = Envelope(
+        dialect="datafly", message_id=message_id, received_at_ms=now_ms, type="track", user_agent="bench"
+    )
+    event = Event(type="track", message_id=message_id, timestamp=iso(now_ms), received_at=iso(now_ms))
+    return Arrival("pip_bench", envelope, raw, event)
+
+
+async def insert(store: Store, count: int) -> float:
+    """Store `count` events in commits of 500; events a second of the time in the store alone."""
+    spent_s = 0.0
+    for _ in range(count // (ITEM_EVENTS * ITEMS_A_COMMIT)):
+        items = [Append(arrivals(ITEM_EVENTS), WINDOW_DAYS) for _ in range(ITEMS_A_COMMIT)]
+        started_s = time.perf_counter()
+        futures = [store.writer.write_batched(append, item) for item in items]
+        for future in futures:
+            await future
+        spent_s += time.perf_counter() - started_s
+    return count / spent_s
+
+
+def fill_speeds(folder: Path, events: int) -> tuple[float, float]:
+    """Events a second into an empty store, and into one that holds `events`."""
+
+    async def run() -> tuple[float, float]:
+        async with open_store(folder / "datafly.db") as store:
+            await insert(
+                store, ITEM_EVENTS * ITEMS_A_COMMIT
+            )  # the first touch of every table is not measured
+            empty = await insert(store, PROBE_EVENTS)
+            await insert(store, max(0, events - PROBE_EVENTS))
+            return empty, await insert(store, PROBE_EVENTS)
+
+    return anyio.run(run)
