@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """A build's state: sizes, hash and integrity once its `status` is `ready`, `error` once it is `failed`."""
+    """A build's state: sizes, hash and integrity once `status` is `ready`, `error` once it is `failed`."""
 
     id: str
     pipeline_id: str
@@ -114,11 +114,6 @@ class CollectorBuilder:
                 await self.build_now(pipeline_id, pipeline_key, config)
         return await self.ready(pipeline_id)
 
-    async def by_hash(self, pipeline_id: str, version_hash: str) -> Script | None:
-        """A finished script by its hash."""
-        row = await self._store.read(rows.by_hash, pipeline_id, version_hash)
-        return None if row is None else _script_of(row)
-
     async def default(self) -> Script:
         """The collector with everything in it and no key: the script tag names one. Raises BuildError."""
         async with self._first:
@@ -129,7 +124,7 @@ class CollectorBuilder:
 
     async def _newest(self, pipeline_id: str) -> Script | None:
         row = await self._store.read(rows.latest_ready, pipeline_id)
-        return None if row is None else _script_of(row)
+        return None if row is None else script_of(row)
 
     async def _record(self, pipeline_id: str, pipeline_key: str, config: dict[str, Any]) -> _Job:
         job = _Job(new_id("bld"), pipeline_id, pipeline_key, config)
@@ -155,7 +150,7 @@ class CollectorBuilder:
         self._publish(job, outcome)
 
     async def _outcome(self, job: _Job) -> Built | str:
-        """A script, or why there is none: a build that neither is ready nor failed would look busy for ever."""
+        """A script, or why there is none: without an outcome a build would look busy for ever."""
         try:
             return await anyio.to_thread.run_sync(build, build_options(job.config), job.pipeline_key)
         except (BuildError, AdminError) as error:
@@ -213,7 +208,8 @@ def _columns(built: Built) -> dict[str, Any]:
     }
 
 
-def _script_of(row: sqlite3.Row) -> Script:
+def script_of(row: sqlite3.Row) -> Script:
+    """The bytes of a ready build."""
     return Script(row["version_hash"], row["script"], row["script_gzip"], row["script_brotli"])
 
 

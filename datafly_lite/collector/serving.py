@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from datafly_lite.collector.build import Script
-from datafly_lite.collector.builder import CollectorBuilder
+from datafly_lite.collector.builder import CollectorBuilder, script_of
 from datafly_lite.collector.options import DEFAULTS, HASH_FILENAME
 from datafly_lite.configuration import LiveConfiguration, Pipeline
 from datafly_lite.errors import BuildError, StorageError
-from datafly_lite.store import Store
+from datafly_lite.store import Store, builds
 
 ALIAS_CACHE = "public, max-age=300"
 IMMUTABLE_CACHE = "public, max-age=31536000, immutable"
@@ -26,6 +27,8 @@ HEADERS = {
 }
 CODING = re.compile(r"\s*([a-z*]+)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?", re.IGNORECASE)
 
+log = structlog.get_logger(__name__)
+
 
 def routes(store: Store, configuration: LiveConfiguration, builder: CollectorBuilder) -> list[Route]:
     """`/c/{pipeline_key}/{filename}`, `/datafly.js` and `/d.js` (api.md, section 1)."""
@@ -37,7 +40,7 @@ def routes(store: Store, configuration: LiveConfiguration, builder: CollectorBui
         filename: str = request.path_params["filename"]
         try:
             if HASH_FILENAME.fullmatch(filename):
-                return await _immutable(request, builder, pipeline, filename)
+                return await _immutable(request, store, pipeline, filename)
             return await _alias(request, builder, pipeline, filename)
         except StorageError:
             return _unavailable()
@@ -45,7 +48,8 @@ def routes(store: Store, configuration: LiveConfiguration, builder: CollectorBui
     async def default_script(request: Request) -> Response:
         try:
             return _answer(request, await builder.default(), ALIAS_CACHE)
-        except BuildError:
+        except BuildError as error:
+            log.error("default collector not built", error=str(error))
             return _missing("the default collector cannot be built; the server's log says why")
 
     return [
@@ -55,13 +59,11 @@ def routes(store: Store, configuration: LiveConfiguration, builder: CollectorBui
     ]
 
 
-async def _immutable(
-    request: Request, builder: CollectorBuilder, pipeline: Pipeline, filename: str
-) -> Response:
-    script = await builder.by_hash(pipeline.id, filename.removesuffix(".js"))
-    if script is None:
+async def _immutable(request: Request, store: Store, pipeline: Pipeline, filename: str) -> Response:
+    row = await store.read(builds.by_hash, pipeline.id, filename.removesuffix(".js"))
+    if row is None:
         return _missing("this pipeline has no build with this hash")
-    return _answer(request, script, IMMUTABLE_CACHE)
+    return _answer(request, script_of(row), IMMUTABLE_CACHE)
 
 
 async def _alias(request: Request, builder: CollectorBuilder, pipeline: Pipeline, filename: str) -> Response:

@@ -77,7 +77,10 @@ def by_hash(connection: sqlite3.Connection, pipeline_id: str, version_hash: str)
     """A ready build by its hash; builds of the same hash have the same bytes."""
     return _one(
         connection,
-        "SELECT * FROM collector_builds WHERE pipeline_id = ? AND version_hash = ? AND status = 'ready' LIMIT 1",
+        """
+        SELECT * FROM collector_builds
+         WHERE pipeline_id = ? AND version_hash = ? AND status = 'ready' LIMIT 1
+        """,
         pipeline_id,
         version_hash,
     )
