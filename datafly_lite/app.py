@@ -244,7 +244,7 @@ def _listeners(settings: Settings) -> list[server.Listener]:
     return [
         server.Listener(
             server.config(
-                bind, read_timeout_s=settings.body_timeout_s, shutdown_timeout_s=settings.shutdown_timeout_s
+                bind, shutdown_timeout_s=settings.shutdown_timeout_s
             )
         )
         for bind in binds

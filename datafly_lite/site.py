@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -15,28 +16,46 @@ from datafly_lite.settings import Settings
 
 def applications(
     settings: Settings, door: Door, public: Sequence[BaseRoute], private: Sequence[BaseRoute]
-) -> list[tuple[str, ASGIApp]]:
-    """(address, application) of each listener.
+) -> list[ASGIApp]:
+    """The application of each listener: one, or with --admin-bind a public and a private one.
 
-    With --admin-bind the public one serves collection alone: a fault there is then not of the same
-    origin as the management (reliability.md, C2).
+    The public one then serves collection alone: a fault there is not of the same origin as the
+    management (reliability.md, C2).
     """
-    address = f"{settings.host}:{settings.port}"
     if settings.admin_bind:
-        return [
-            (address, with_door(door, public)),
-            (settings.admin_bind, Starlette(routes=[*public, *private])),
-        ]
-    return [(address, with_door(door, [*public, *private]))]
+        return [with_door(door, public, settings), with_door(door, [*public, *private], settings)]
+    return [with_door(door, [*public, *private], settings)]
 
 
-def with_door(door: Door, routes: Sequence[BaseRoute]) -> ASGIApp:
+def with_door(door: Door, routes: Sequence[BaseRoute], settings: Settings) -> ASGIApp:
     """Collection goes straight to the door; routing it would cost a tenth of an event."""
-    pages = Starlette(routes=list(routes))
-    pages.router.redirect_slashes = False  # a redirect turns a client's POST into a GET without body
+    starlette = Starlette(routes=list(routes))
+    starlette.router.redirect_slashes = False  # a redirect turns a client's POST into a GET without body
+    pages = bounded(starlette, settings.body_timeout_s)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         is_door = scope["type"] == "http" and is_collection(scope["path"])
         await (door if is_door else pages)(scope, receive, send)
+
+    return application
+
+
+def bounded(app: ASGIApp, timeout_s: float) -> ASGIApp:
+    """A body that stalls ends as a disconnect: Hypercorn itself would wait for ever (reliability.md, C3)."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        is_whole = False
+
+        async def receive_in_time() -> Any:
+            nonlocal is_whole
+            if is_whole:
+                return await receive()
+            with anyio.move_on_after(timeout_s):
+                message = await receive()
+                is_whole = not message.get("more_body", False)
+                return message
+            return {"type": "http.disconnect"}
+
+        await app(scope, receive_in_time if scope["type"] == "http" else receive, send)
 
     return application

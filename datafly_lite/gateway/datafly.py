@@ -14,7 +14,7 @@ from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event, EventType
 from datafly_lite.gateway import bodies
 from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
-from datafly_lite.gateway.timestamps import parse_ms, settled
+from datafly_lite.gateway.timestamps import settled
 
 MAX_NAME_CHARS = 200
 MAX_ID_CHARS = 255
@@ -64,11 +64,10 @@ def normalise(envelope: Envelope, wire: Wire) -> Event:
     _check(kind, wire)
     original = wire.timestamp if wire.timestamp is not None else wire.original_timestamp
     sent_at = wire.sent_at or envelope.sent_at
-    original_ms = parse_ms(original)
     return Event(
         type=kind,
         message_id=envelope.message_id,
-        timestamp=settled(original_ms, parse_ms(sent_at), envelope.received_at_ms),
+        timestamp=settled(original, sent_at, envelope.received_at_ms),
         received_at=iso(envelope.received_at_ms),
         original_timestamp=None if original is None else str(original),
         sent_at=sent_at,

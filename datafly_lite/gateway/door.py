@@ -5,10 +5,11 @@ A request ends here: nothing behind the door knows headers or bodies.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
-import anyio
 import msgspec
 import uuid_utils
 
@@ -34,6 +35,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SUCCESS = b'{"success": true}'
 DEDUPLICATED = b'{"success": true, "deduplicated": true}'
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ROUTES: dict[str, tuple[Dialect, str | None]] = {
     path: (dialect, kind) for dialect in DIALECTS for path, kind in dialect.paths.items()
 }
@@ -69,7 +71,7 @@ class Admitted(NamedTuple):
     dialect: Dialect
     kind: str | None
     caller: Caller
-    request_id: str
+    request_id: str | None
     received_at_ms: int
     visitor: str
     sets_cookie: bool
@@ -110,22 +112,28 @@ class Door:
             )
         else:
             answer = await self._answer(scope, headers, receive, origin)
+        # Without a length h11 turns to chunks, and checks every header a second time for that.
+        answer.headers.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, origin: str | None) -> Answer:
-        request_id = _request_id(headers)
+        request_id = _given_request_id(headers)
         try:
             answer = await self._collect(scope, headers, receive, request_id)
         except Refused as refused:
+            request_id = request_id or uuid_utils.uuid7().hex
             answer = self._refusal(refused, origin)
         except StorageError as error:
             wait_s = error.retry_after_s if isinstance(error, StorageUnavailable) else 30
             answer = self._refusal(Refused("storage_unavailable", str(error), retry_after_s=wait_s), origin)
-        answer.headers.append((b"x-request-id", request_id.encode("latin-1")))
+        if request_id:
+            answer.headers.append((b"x-request-id", request_id.encode("latin-1")))
         return answer
 
-    async def _collect(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+    async def _collect(
+        self, scope: Scope, headers: Headers, receive: Receive, request_id: str | None
+    ) -> Answer:
         found = route(scope["path"])
         if found is None:
             raise Refused("not_found", "nothing is collected at this path")
@@ -150,10 +158,7 @@ class Door:
         declared = int(length) if length.isdigit() else None
         if declared is not None and declared > limit_bytes:
             raise bodies.too_large(limit_bytes)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if len(body) != declared:  # most bodies are here with the head, and need no deadline
-            body = await _rest_of_body(message, receive, limit_bytes, self._settings.body_timeout_s)
+        body = await _read(receive, declared, limit_bytes, self._settings.body_timeout_s)
         if len(body) > limit_bytes:
             raise bodies.too_large(limit_bytes)
         return bodies.inflate(body, limit_bytes)
@@ -189,7 +194,7 @@ class Door:
         dialect: Dialect,
         kind: str | None,
         caller: Caller,
-        request_id: str,
+        request_id: str | None,
         reading: Reading,
     ) -> Admitted:
         """Decide who the visitor is: a browser's cookie wins, a server's own anonymousId does.
@@ -315,29 +320,25 @@ class Door:
             )
 
 
-async def _rest_of_body(
-    first: Mapping[str, Any], receive: Receive, limit_bytes: int, timeout_s: float
-) -> bytes:
-    """The body in its chunks, read no further than the limit and no longer than the deadline."""
+async def _read(receive: Receive, declared: int | None, limit_bytes: int, timeout_s: float) -> bytes:
+    """The body, read no further than the limit and no longer than the deadline."""
     chunks: list[bytes] = []
     size_bytes = 0
-    message = first
-    with anyio.move_on_after(timeout_s):
-        while message["type"] == "http.request":
-            chunks.append(message.get("body", b""))
-            size_bytes += len(chunks[-1])
-            if size_bytes > limit_bytes:
-                raise bodies.too_large(limit_bytes)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-            message = await receive()
-        raise Refused("invalid_json", "the connection was closed before the body's end")
-    raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s")
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refused("invalid_json", "the connection was closed before the body's end")
+                chunks.append(message.get("body", b""))
+                size_bytes += len(chunks[-1])
+                # Hypercorn says only with a further, empty message that the body is whole.
+                if size_bytes == declared or size_bytes > limit_bytes or not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    except TimeoutError:
+        raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
-    is_usable = (
-        0 < len(given) <= 64 and given.isascii() and all(one.isalnum() or one in "._-" for one in given)
-    )
-    return given if is_usable else str(uuid_utils.uuid7())
+def _given_request_id(headers: Headers) -> str | None:
+    given = headers.get(b"x-request-id")
+    return given.decode("latin-1") if given is not None and REQUEST_ID.fullmatch(given) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from datafly_lite.clock import iso
 
 SKEW_LEAST_MS = 60_000
 SKEW_MOST_MS = 86_400_000
+CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 def parse_ms(value: str | float | None) -> int | None:
@@ -23,15 +25,24 @@ def parse_ms(value: str | float | None) -> int | None:
     return int(value)
 
 
-def settled(original_ms: int | None, sent_at_ms: int | None, received_at_ms: int) -> str:
+def settled(original: str | float | None, sent_at: str | None, received_at_ms: int) -> str:
     """The time of the event: the client's, shifted by its clock's error where that is believable.
 
     Between a minute and a day of difference the client's clock is taken to be wrong; less is the
-    network, more is a queue that was stored (spec/wire-formats.md, 2.6).
+    network, more is a queue that was stored (spec/wire-formats.md, 2.6). What is no time at all
+    gives the time of receipt.
     """
+    original_ms = parse_ms(original)
     if original_ms is None:
         return iso(received_at_ms)
+    skew_ms = _skew_ms(sent_at, received_at_ms)
+    if not skew_ms and isinstance(original, str) and CANONICAL.fullmatch(original):
+        return original
+    shifted_ms = original_ms + skew_ms
+    return iso(received_at_ms if parse_ms(shifted_ms) is None else shifted_ms)
+
+
+def _skew_ms(sent_at: str | None, received_at_ms: int) -> int:
+    sent_at_ms = parse_ms(sent_at)
     skew_ms = received_at_ms - sent_at_ms if sent_at_ms is not None else 0
-    is_skewed = SKEW_LEAST_MS <= abs(skew_ms) <= SKEW_MOST_MS
-    shifted_ms = original_ms + (skew_ms if is_skewed else 0)
-    return iso(shifted_ms) if parse_ms(shifted_ms) is not None else iso(received_at_ms)
+    return skew_ms if SKEW_LEAST_MS <= abs(skew_ms) <= SKEW_MOST_MS else 0
