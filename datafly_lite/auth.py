@@ -34,6 +34,10 @@ SESSION_TOUCH_MS = 60_000
 LOGINS_A_MINUTE = 10
 """For one e-mail address from one network address (spec/datafly-signal.md, 9.2)."""
 
+SECURE_SESSION_COOKIE = "__Host-datafly_session"
+SESSION_COOKIE = "datafly_session"
+"""The first over https, where browsers let no other site or page set it; the second over plain http."""
+
 EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
 LONGEST_NAME = 200
 TOKEN_LENGTH = 50
@@ -59,6 +63,11 @@ def require(user: User, role: str) -> None:
     """Raise FORBIDDEN unless the user has this role or a greater one."""
     if ROLES.index(user.role) < ROLES.index(role):
         raise AdminError("FORBIDDEN", f"this needs the role {role}; yours is {user.role}")
+
+
+def session_token_of(cookies: Mapping[str, str]) -> str | None:
+    """The token of the UI's session, where the browser sent one."""
+    return cookies.get(SECURE_SESSION_COOKIE) or cookies.get(SESSION_COOKIE)
 
 
 class Authority:
@@ -157,6 +166,13 @@ class Authority:
         await self.login(user.email, current, address)
         hashed = await self._passwords.hash(new)
         await self._store.write(accounts.set_password_hash, user.id, hashed, self._clock())
+
+    async def reset_password(self, user: User, new: str) -> None:
+        """Set a password without the old one, for the operator at the machine; ends all sessions."""
+        check_password(new, shortest=SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST)
+        await self._store.write(
+            accounts.set_password_hash, user.id, await self._passwords.hash(new), self._clock()
+        )
 
     # ── Access and refresh tokens ────────────────────────────────────────────────────────────
 
@@ -282,8 +298,8 @@ def _checked_name(name: str) -> str:
 
 
 def _has_ended(session: sqlite3.Row, now_ms: int) -> bool:
-    idle_until_ms: int = session["last_used_at_ms"] + SESSION_IDLE_MS
-    return now_ms >= min(idle_until_ms, session["expires_at_ms"])
+    ends_at_ms: int = min(session["last_used_at_ms"] + SESSION_IDLE_MS, session["expires_at_ms"])
+    return ends_at_ms <= now_ms
 
 
 # ── Transactions: what must be decided and changed at once ───────────────────────────────────

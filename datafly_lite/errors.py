@@ -76,6 +76,7 @@ class AdminError(DataflyError):
         "CROSS_SITE_REQUEST": 403,
         "NOT_FOUND": 404,
         "METHOD_NOT_ALLOWED": 405,
+        "REQUEST_TIMEOUT": 408,
         "CONFLICT": 409,
         "GONE": 410,
         "PAYLOAD_TOO_LARGE": 413,

@@ -90,6 +90,7 @@ class DropReason(enum.StrEnum):
     ROUTING = "routing"
     EXPIRED = "expired"
     SCHEMA = "schema"
+    DISCARDED = "discarded"  # by a person, from the dead letters
 
 
 class DeliveryStatus(enum.StrEnum):

@@ -1,0 +1,237 @@
+"""Integrations and their revisions: which vendor, with which settings (spec/datafly-signal.md, 9.7 and 9.8).
+
+A revision never changes; a new configuration is a new one. Secrets go out as "***" only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from datafly_lite.addresses import check_url
+from datafly_lite.clock import iso_s, new_id
+from datafly_lite.errors import AdminError
+from datafly_lite.keyring import Keyring
+from datafly_lite.management import fields as f
+from datafly_lite.management.attachments import attach, detach, list_attachments, update_attachment
+from datafly_lite.services import Services
+from datafly_lite.settings import Settings, networks
+from datafly_lite.store import accounts
+from datafly_lite.store import integrations as rows
+from datafly_lite.vendors import VENDORS, Vendor
+from datafly_lite.vendors.declaration import check_config, split_secrets
+
+__all__ = [
+    "attach",
+    "catalog",
+    "create_integration",
+    "create_revision",
+    "delete_integration",
+    "detach",
+    "get_integration",
+    "get_revision",
+    "list_attachments",
+    "list_integrations",
+    "list_revisions",
+    "update_attachment",
+]
+
+LARGEST_REVISION = 2**31
+
+INTEGRATION_CHECKS: dict[str, f.Check] = {
+    "name": f.text(200, shortest=1),
+    "vendor": f.one_of(*VENDORS),
+    "description": f.text(2000),
+    "config": f.free_object,
+}
+REVISION_CHECKS: dict[str, f.Check] = {"config": f.free_object, "change_summary": f.text(2000)}
+
+
+def catalog() -> list[dict[str, Any]]:
+    """All vendors: `{"name", "label", "description", "category", "documentation", "settings": [...]}`."""
+    return [_vendor(vendor) for vendor in VENDORS.values()]
+
+
+async def list_integrations(services: Services) -> list[dict[str, Any]]:
+    """All integration templates, oldest first."""
+    return await services.store.read(_list)
+
+
+async def get_integration(services: Services, integration_id: str) -> dict[str, Any]:
+    """One, with its newest `revision`. Raises NOT_FOUND."""
+    return await services.store.read(_get, integration_id)
+
+
+async def create_integration(
+    services: Services, fields: dict[str, Any], created_by: str | None
+) -> dict[str, Any]:
+    """From `{name, vendor, description?, config}`: the template with its `revision` 1.
+
+    Raises VALIDATION_ERROR, and CONFLICT for a name that is taken.
+    """
+    given = f.checked(fields, INTEGRATION_CHECKS, required=("name", "vendor", "config"))
+    check_config(VENDORS[given["vendor"]], given["config"], check_url=_url_check(services.settings))
+    columns = {
+        "description": "",
+        **given,
+        "id": new_id("tmpl"),
+        "created_by": created_by,
+        "now_ms": services.clock(),
+    }
+    return await services.store.write(_create, columns, services.keyring)
+
+
+async def delete_integration(services: Services, integration_id: str) -> None:
+    """Raises NOT_FOUND, and CONFLICT while a pipeline has it."""
+    await services.store.write(_delete, integration_id, services.clock())
+
+
+async def list_revisions(services: Services, integration_id: str) -> list[dict[str, Any]]:
+    """All revisions, newest first. Raises NOT_FOUND."""
+    return await services.store.read(_list_revisions, integration_id)
+
+
+async def create_revision(
+    services: Services, integration_id: str, fields: dict[str, Any], created_by: str | None
+) -> dict[str, Any]:
+    """From `{config, change_summary?}`. "***" keeps the newest revision's secret. Raises NOT_FOUND too."""
+    given = f.checked(fields, REVISION_CHECKS, required=("config",))
+    integration = await get_integration(services, integration_id)
+    check_config(VENDORS[integration["vendor"]], given["config"], check_url=_url_check(services.settings))
+    columns = {"change_summary": "", **given, "created_by": created_by, "now_ms": services.clock()}
+    return await services.store.write(_create_revision, integration_id, columns, services.keyring)
+
+
+async def get_revision(services: Services, integration_id: str, number: int) -> dict[str, Any]:
+    """One revision. Raises NOT_FOUND."""
+    return await services.store.read(_get_revision, integration_id, number)
+
+
+# ── Transactions ─────────────────────────────────────────────────────────────────────────────
+
+
+def found_integration(connection: sqlite3.Connection, integration_id: str) -> sqlite3.Row:
+    """The integration's row. Raises NOT_FOUND."""
+    row = rows.one(connection, integration_id)
+    if row is None:
+        raise AdminError("NOT_FOUND", "there is no such integration")
+    return row
+
+
+def _list(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    org_id = accounts.organisation_id(connection)
+    return [_integration(row, org_id) for row in rows.everyone(connection)]
+
+
+def _get(connection: sqlite3.Connection, integration_id: str) -> dict[str, Any]:
+    row = found_integration(connection, integration_id)
+    shown = _integration(row, accounts.organisation_id(connection))
+    return {**shown, "revision": _get_revision(connection, integration_id, row["latest_revision"])}
+
+
+def _create(connection: sqlite3.Connection, columns: Mapping[str, Any], keyring: Keyring) -> dict[str, Any]:
+    if rows.name_is_taken(connection, columns["name"]):
+        message = "another integration has it"
+        raise AdminError("CONFLICT", f"name: {message}", details=[{"field": "name", "message": message}])
+    accounts.ensure_organisation(connection, new_id("org"), columns["now_ms"])
+    rows.insert(connection, columns)
+    _create_revision(connection, columns["id"], {"change_summary": "Created", **columns}, keyring)
+    return _get(connection, columns["id"])
+
+
+def _create_revision(
+    connection: sqlite3.Connection, integration_id: str, columns: Mapping[str, Any], keyring: Keyring
+) -> dict[str, Any]:
+    integration = found_integration(connection, integration_id)
+    number = (integration["latest_revision"] or 0) + 1
+    previous = _secrets(rows.revision(connection, integration_id, number - 1), keyring)
+    config, secrets = split_secrets(VENDORS[integration["vendor"]], columns["config"], previous)
+    row = {
+        **columns,
+        "id": new_id("rev"),
+        "integration_id": integration_id,
+        "revision_number": number,
+        "config": msgspec.json.encode(config).decode(),
+        "secrets_ciphertext": keyring.encrypt(msgspec.json.encode(secrets)),
+    }
+    rows.insert_revision(connection, row)
+    return _get_revision(connection, integration_id, number)
+
+
+def _secrets(revision: sqlite3.Row | None, keyring: Keyring) -> dict[str, str]:
+    if revision is None:
+        return {}
+    found: dict[str, str] = msgspec.json.decode(keyring.decrypt(revision["secrets_ciphertext"]))
+    return found
+
+
+def _delete(connection: sqlite3.Connection, integration_id: str, now_ms: int) -> None:
+    found_integration(connection, integration_id)
+    if rows.is_attached(connection, integration_id):
+        raise AdminError("CONFLICT", "a pipeline still has this integration: detach it first")
+    rows.soft_delete(connection, integration_id, now_ms)
+
+
+def _list_revisions(connection: sqlite3.Connection, integration_id: str) -> list[dict[str, Any]]:
+    found_integration(connection, integration_id)
+    org_id = accounts.organisation_id(connection)
+    return [_revision(row, org_id) for row in rows.revisions(connection, integration_id)]
+
+
+def _get_revision(connection: sqlite3.Connection, integration_id: str, number: int) -> dict[str, Any]:
+    found_integration(connection, integration_id)
+    row = rows.revision(connection, integration_id, number) if 0 < number < LARGEST_REVISION else None
+    if row is None:
+        raise AdminError("NOT_FOUND", "there is no such revision")
+    return _revision(row, accounts.organisation_id(connection))
+
+
+# ── What is shown ────────────────────────────────────────────────────────────────────────────
+
+
+def _url_check(settings: Settings) -> Any:
+    allowed = networks(settings.delivery_allow_networks, setting="delivery_allow_networks")
+    return partial(check_url, allowed=allowed, dev=settings.dev)
+
+
+def _vendor(vendor: Vendor) -> dict[str, Any]:
+    return {
+        "name": vendor.name,
+        "label": vendor.label,
+        "description": vendor.description,
+        "category": vendor.category,
+        "documentation": vendor.documentation,
+        "consent_categories": list(vendor.consent_categories),
+        "settings": msgspec.to_builtins(vendor.settings),
+    }
+
+
+def _integration(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "org_id": org_id,
+        "name": row["name"],
+        "vendor": row["vendor"],
+        "description": row["description"],
+        "latest_revision": row["latest_revision"],
+        "created_at": iso_s(row["created_at_ms"]),
+        "updated_at": iso_s(row["updated_at_ms"]),
+    }
+
+
+def _revision(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "integration_id": row["integration_id"],
+        "org_id": org_id,
+        "revision_number": row["revision_number"],
+        "config": msgspec.json.decode(row["config"]),
+        "delivery_mode": "server_side",
+        "change_summary": row["change_summary"],
+        "created_by": row["created_by"],
+        "created_at": iso_s(row["created_at_ms"]),
+    }
