@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from datafly_lite import __version__
 from kit import Server, request, running_server
 
 ROOT = Path(__file__).parent.parent
@@ -123,3 +124,7 @@ def test_the_lock_names_no_index_and_hashes_everything() -> None:
     assert "--index-url" not in text
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_the_container_says_the_version_it_carries() -> None:
+    assert f"ARG VERSION={__version__}\n" in (ROOT / "Containerfile").read_text()
