@@ -18,6 +18,9 @@ from datafly_lite.live import LiveStream
 from datafly_lite.settings import Settings, networks
 from datafly_lite.store import Store
 
+DRAIN_SHARE = 0.75
+"""Of shutdown_timeout_s, for requests under way; the rest is for recording what came of them."""
+
 
 class Delivery:
     """The stage after the processor. `chance` draws from 0 up to 1; `monotonic` and `resolver` are seams."""
@@ -110,7 +113,7 @@ class Delivery:
         if not self._running:
             return
         self._idle = anyio.Event()
-        with anyio.move_on_after(self._settings.shutdown_timeout_s):
+        with anyio.move_on_after(self._settings.shutdown_timeout_s * DRAIN_SHARE):
             await self._idle.wait()
         for worker in self._running:
             worker.cut_short()
