@@ -43,15 +43,14 @@ ARROWS: dict[str, set[str]] = {
     "retry": PURE,
     "consent": PURE,
     "identity": PURE,
-    "mapping": PURE,
     "vendors.declaration": PURE,
-    "vendors": PURE | {"vendors.declaration", "mapping"},
+    "vendors": PURE | {"vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
-    "store": PURE | {"assets", "identity", "trace"},
+    "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},
     # the way of an event, in its order
     "gateway": PURE | FRAME,
-    "log": PURE | FRAME,
+    "log": PURE | {"store"},
     "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
     # beside the way
@@ -70,16 +69,17 @@ ARROWS: dict[str, set[str]] = {
     },
     "management": PURE
     | FRAME
-    | {"addresses", "auth", "collector", "vendors", "vendors.declaration", "services", "gateway.origins"},
+    | {"addresses", "auth", "collector", "vendors", "vendors.declaration", "services"},
     "ui": PURE
     | FRAME
     | {"assets", "auth", "collector", "management", "services", "vendors", "vendors.declaration"},
-    "twins": PURE | {"assets", "settings"},
-    "health": PURE | FRAME,
-    "server": PURE | FRAME | {"health"},
+    "twins": PURE | {"assets"},
+    "health": {"errors", "store"},
+    "server": {"errors"},
+    "site": {"gateway", "server", "settings"},
 }
 
-COMPOSITION = {"app", "cli", "__main__"}
+COMPOSITION = {"app", "announcing", "dev", "cli", "__main__"}
 """These put the parts together and are imported by no part."""
 
 ONLY = {
