@@ -1,0 +1,116 @@
+"""The log: commit before the answer, deduplication, the tail and its holes, catch-up after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datafly_lite.events import Record
+from datafly_lite.store import raw_events
+from path_kit import NOON_MS, PIPELINE, EventPath, arrival, open_path
+
+pytestmark = pytest.mark.anyio
+
+DAY_MS = raw_events.DAY_MS
+
+
+async def read_all(path: EventPath, after: int = 0, limit: int = 50) -> list[Record]:
+    records: list[Record] = []
+    while after < path.log.end:
+        records += await path.log.read(after, limit)
+        after = records[-1].offset
+    return records
+
+
+def ids(records: list[Record]) -> list[str]:
+    return [record.envelope.message_id for record in records]
+
+
+async def test_what_is_appended_is_read_in_order(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        for number in range(120):
+            await path.send(arrival(f"m-{number}"))
+        records = await read_all(path)
+        assert ids(records) == [f"m-{number}" for number in range(120)]
+        assert [record.offset for record in records] == list(range(1, 121))
+
+
+async def test_the_table_gives_what_the_tail_gave(data_dir: Path) -> None:
+    """Any event that is accepted comes back equal from the store."""
+    async with open_path(data_dir) as path:
+        await path.send(
+            arrival("m-1", properties={"price": 79.99, "n": 2**63, "text": "é\0\ud7ff😀", "deep": [{}]})
+        )
+        from_tail = await path.log.read(0, 10)
+        from_table = await path.log.read(0, 10)  # the tail is empty now
+        assert from_tail == from_table
+        assert from_tail[0] is not from_table[0]
+
+
+async def test_a_full_tail_leaves_holes_that_the_table_fills(data_dir: Path) -> None:
+    async with open_path(data_dir, tail_events=7) as path:
+        for number in range(100):
+            await path.send(arrival(f"m-{number}"))
+        first = await path.log.read(0, 5)
+        for number in range(100, 110):
+            await path.send(arrival(f"m-{number}"))
+        rest = await read_all(path, first[-1].offset, 5)
+        assert ids(first + rest) == [f"m-{number}" for number in range(110)]
+
+
+async def test_a_restart_reads_on_from_the_table(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(*[arrival(f"m-{number}") for number in range(10)])
+    async with open_path(data_dir) as path:
+        assert path.log.end == 10
+        await path.send(arrival("m-10"))
+        assert ids(await read_all(path, 4)) == [f"m-{number}" for number in range(4, 11)]
+
+
+@pytest.mark.parametrize(
+    ("later_ms", "is_duplicate"),
+    [(1_000, True), (6 * DAY_MS, True), (8 * DAY_MS, False)],
+    ids=["1 s", "6 days", "8 days"],
+)
+async def test_a_message_id_counts_once_in_its_window(
+    data_dir: Path, later_ms: int, is_duplicate: bool
+) -> None:
+    async with open_path(data_dir) as path:
+        assert await path.send(arrival("same")) == [False]
+        # Half a day apart, so that the segments rotate as they do under steady traffic.
+        for step_ms in range(raw_events.SEGMENT_MS, later_ms, raw_events.SEGMENT_MS):
+            await path.send(arrival(f"other-{step_ms}", at_ms=NOON_MS + step_ms))
+        assert await path.send(arrival("same", at_ms=NOON_MS + later_ms)) == [is_duplicate]
+
+
+async def test_duplicates_in_one_request_and_across_pipelines(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        assert await path.send(arrival("a"), arrival("b"), arrival("a")) == [False, False, True]
+        assert await path.send(arrival("a", pipeline="pip_2")) == [False]
+        assert await path.rows("SELECT count(*) AS n FROM raw_events") == [{"n": 3}]
+        counters = await path.rows("SELECT pipeline_id, name, value FROM counters ORDER BY 1, 2")
+        assert [tuple(one.values()) for one in counters] == [
+            (PIPELINE, "duplicates", 1),
+            (PIPELINE, "stored", 2),
+            ("pip_2", "stored", 1),
+        ]
+
+
+async def test_a_duplicate_points_at_its_first_copy(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        first = await path.log.append([arrival("a"), arrival("b")])
+        again = await path.log.append([arrival("b")])
+        assert again[0].offset == first[1].offset
+        assert await path.store.read(raw_events.find, PIPELINE, "b") == first[1].offset
+        assert await path.store.read(raw_events.find, PIPELINE, "none") is None
+
+
+async def test_an_event_that_todays_program_cannot_read_stays_in_the_log(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("old"))
+        await path.store.write(lambda connection: connection.execute("UPDATE raw_events SET raw = x'7b'"))
+        assert (await path.log.read(0, 1))[0].event is not None  # the tail still has it
+        record = (await path.log.read(0, 1))[0]
+        assert record.event is None
+        assert record.raw == b"{"

@@ -1,0 +1,266 @@
+"""The steps, what they leave in the store, identity, and the trace that is recomputed from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafly_lite import consent, identity
+from datafly_lite.events import Envelope, Event, Record
+from datafly_lite.gateway import event_of
+from datafly_lite.identity import Known
+from datafly_lite.processor.explaining import differences
+from datafly_lite.processor.runner import process
+from datafly_lite.processor.steps import Inputs
+from path_kit import ATTACHMENT, PIPELINE, WITHIN, arrival, open_path
+
+VISITOR = "0e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
+NOBODY = Known()
+OTHER = "1e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
+
+
+def processed(*, browser: bool = True, known: Known = NOBODY, **body: Any) -> Event:
+    """What the data layer makes of an event."""
+    raw = msgspec.json.encode({"type": "track", "event": "Tested", **body})
+    envelope = Envelope(
+        dialect="datafly",
+        message_id="m-1",
+        received_at_ms=1_772_029_800_000,
+        anonymous_id=VISITOR,
+        ip="203.0.113.9",
+        user_agent="Mozilla/5.0",
+        origin="https://shop.example" if browser else None,
+    )
+    record = Record(1, PIPELINE, envelope, raw, event_of(envelope, raw, WITHIN))
+    event = process(record, Inputs(known), None).event
+    assert event is not None
+    return event
+
+
+def test_the_client_of_a_browser_is_the_visitor_and_of_a_server_is_not() -> None:
+    assert processed().context == {"ip": "203.0.113.9", "userAgent": "Mozilla/5.0"}
+    assert processed(browser=False).context == {}
+    own = {"ip": "198.51.100.1", "userAgent": "Own"}
+    assert processed(context=own).context == own
+
+
+def test_page_and_campaign_come_from_the_url() -> None:
+    url = "https://shop.example/p/77?utm_source=nl&utm_medium=email&utm_campaign=spring&utm_term=&c=red"
+    context = processed(browser=False, context={"page": {"url": url, "title": "Mug"}}).context
+    assert context["page"] == {"url": url, "title": "Mug", "path": "/p/77", "search": url[url.index("?") :]}
+    assert context["campaign"] == {"source": "nl", "medium": "email", "name": "spring"}
+
+
+def test_a_page_events_properties_are_its_page() -> None:
+    event = processed(
+        browser=False, type="page", event=None, properties={"url": "https://a.example/x", "n": 1}
+    )
+    assert event.context["page"] == {"url": "https://a.example/x", "path": "/x", "search": ""}
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "", "not a url", 7, None, {"a": 1}])
+def test_a_url_that_is_none_hurts_nothing(url: Any) -> None:
+    assert processed(context={"page": {"url": url}}).event == "Tested"
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (None, {}),
+        ("yes", {}),
+        ({"analytics": True, "advertising": False}, {"analytics": True, "marketing": False}),
+        ({"categories": {"statistics": False, "analytics": True}}, {"analytics": True}),
+        ({"categoryPreferences": {"marketing": False}}, {"marketing": False}),
+        ({"categories": {"marketing": False}, "canonical": {"marketing": True}}, {"marketing": True}),
+        ({"analytics": "no", "marketing": 0}, {}),
+    ],
+)
+def test_consent_in_the_products_own_words(stated: Any, expected: dict[str, bool]) -> None:
+    assert consent.canonical({"consent": stated}) == expected
+
+
+def test_only_a_no_holds_a_delivery_back_and_essential_never_does() -> None:
+    refused = {"consent": {"marketing": False, "essential": False}}
+    assert consent.is_refused(refused, ["advertising"])
+    assert not consent.is_refused(refused, ["analytics"])
+    assert not consent.is_refused(refused, ["essential"])
+    assert not consent.is_refused({}, ["marketing"])
+
+
+def test_after_identify_all_later_events_carry_both_ids() -> None:
+    identified = processed(type="identify", event=None, userId="u-1")
+    known = identity.after(identified, Known())
+    assert known == Known("u-1")
+    later = processed(known=known)
+    assert (later.anonymous_id, later.user_id) == (VISITOR, "u-1")
+    assert processed(known=known, userId="u-2").user_id == "u-2"
+
+
+@pytest.mark.parametrize("user_id", ["undefined", "null", "[object Object]", "0", "NaN", " None ", "true"])
+def test_nonsense_is_nobody(user_id: str) -> None:
+    """PostHog #5527, #11873, #12008: such ids joined thousands of visitors into one user."""
+    assert identity.after(processed(type="identify", event=None, userId=user_id), Known("u-1")) == Known(
+        "u-1"
+    )
+
+
+def test_groups_are_remembered_like_users() -> None:
+    known = identity.after(processed(type="group", event=None, groupId="g-1"), Known("u-1"))
+    assert known == Known("u-1", "g-1")
+    assert processed(known=known).group_id == "g-1"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    context=st.dictionaries(st.text(max_size=8), JSON, max_size=4),
+    properties=st.dictionaries(st.text(max_size=8), JSON),
+)
+def test_processing_is_deterministic_and_leaves_the_logs_copy_alone(
+    context: dict[str, Any], properties: dict[str, Any]
+) -> None:
+    raw = msgspec.json.encode({"type": "page", "context": context, "properties": properties})
+    envelope = Envelope(
+        dialect="datafly", message_id="m", received_at_ms=1, anonymous_id=VISITOR, origin="x", ip="y"
+    )
+    record = Record(1, PIPELINE, envelope, raw, event_of(envelope, raw, WITHIN))
+    before = msgspec.json.encode(record.event)
+    first, second = process(record, Inputs(), None), process(record, Inputs(), None)
+    assert msgspec.json.encode(first.event) == msgspec.json.encode(second.event)
+    assert first.steps == second.steps
+    assert msgspec.json.encode(record.event) == before
+
+
+def test_differences_name_each_leaf() -> None:
+    changes = list(differences({"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 1, "c": 3}, "e": [1]}))
+    assert [(one.path, one.before, one.after) for one in changes] == [
+        ("a.c", 2, 3),
+        ("d", 1, None),
+        ("e", None, [1]),
+    ]
+
+
+@pytest.mark.anyio
+async def test_one_transaction_writes_all_that_follows(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(
+            arrival("m-1", visitor=VISITOR), arrival("m-2", visitor=VISITOR, type="identify", userId="u-1")
+        )
+        await path.send(arrival("m-3", visitor=VISITOR), arrival("m-4", visitor=OTHER))
+        await path.process()
+        events = await path.rows(
+            "SELECT offset, message_id, anonymous_id, user_id FROM events ORDER BY offset"
+        )
+        assert [tuple(row.values()) for row in events] == [
+            (1, "m-1", VISITOR, None),
+            (2, "m-2", VISITOR, "u-1"),
+            (3, "m-3", VISITOR, "u-1"),
+            (4, "m-4", OTHER, None),
+        ]
+        deliveries = await path.rows(
+            "SELECT offset, pipeline_integration_id, status FROM deliveries ORDER BY offset"
+        )
+        assert [tuple(row.values()) for row in deliveries] == [
+            (n, ATTACHMENT, "pending") for n in range(1, 5)
+        ]
+        assert await path.rows("SELECT anonymous_id, user_id, offset FROM identity_links") == [
+            {"anonymous_id": VISITOR, "user_id": "u-1", "offset": 2}
+        ]
+        assert await path.rows("SELECT * FROM offsets") == [{"consumer": "processor", "offset": 4}]
+        assert set(path.woken) == {ATTACHMENT}
+
+
+@pytest.mark.anyio
+async def test_a_restart_goes_on_where_the_last_commit_left_it(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("m-1", visitor=VISITOR, type="identify", userId="u-1"))
+        await path.process()
+        await path.send(arrival("m-2", visitor=VISITOR))
+    async with open_path(data_dir) as path:
+        assert path.processor.position == 1
+        await path.process()
+        rows = await path.rows("SELECT user_id FROM events ORDER BY offset")
+        assert rows == [{"user_id": "u-1"}, {"user_id": "u-1"}]
+
+
+@pytest.mark.anyio
+async def test_what_the_visitor_refused_is_dropped_with_its_reason(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("m-1", context={"consent": {"marketing": False}}))
+        await path.send(arrival("m-2", integrations={"All": False}))
+        await path.send(arrival("m-3", integrations={"All": False, "webhook": True}))
+        await path.process()
+        rows = await path.rows("SELECT status, reason FROM deliveries ORDER BY offset")
+        assert [tuple(row.values()) for row in rows] == [
+            ("dropped", "consent"),
+            ("dropped", "routing"),
+            ("pending", None),
+        ]
+        assert path.woken == [ATTACHMENT]
+
+
+@pytest.mark.anyio
+async def test_an_unreadable_event_is_dropped_and_seen(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("old"))
+        await path.store.write(lambda connection: connection.execute("UPDATE raw_events SET raw = x'7b'"))
+    async with open_path(data_dir) as path:
+        await path.send(arrival("new"))
+        await path.process()
+        rows = await path.rows("SELECT message_id, drop_reason, steps FROM events ORDER BY offset")
+        assert tuple(rows[0].values()) == ("old", "schema", "read:drop:schema")
+        assert rows[1]["drop_reason"] is None
+        trace = await path.tracer.trace(PIPELINE, "old")
+        assert trace is not None
+        assert (trace.canonical, trace.raw, trace.drop_reason) == (None, "{", "schema")
+
+
+@pytest.mark.anyio
+async def test_the_trace_shows_each_step_with_its_difference(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("m-1", visitor=VISITOR, type="identify", userId="u-1"))
+        await path.send(
+            arrival("m-2", visitor=VISITOR, context={"page": {"url": "https://a.example/?utm_source=nl"}})
+        )
+        assert (await path.tracer.trace(PIPELINE, "m-2")).processed is False  # type: ignore[union-attr]  # it is there
+        await path.process()
+        trace = await path.tracer.trace(PIPELINE, "m-2")
+        assert trace is not None
+        assert trace.recomputed_alike
+        changes = {step.name: [(one.path, one.after) for one in step.changes] for step in trace.steps}
+        assert changes["put_identity"] == [("userId", "u-1")]
+        assert changes["put_campaign"] == [("context.campaign", {"source": "nl"})]
+        assert [step.outcome for step in trace.steps] == [step.recorded for step in trace.steps]
+        assert [(one.integration_name, one.status) for one in trace.deliveries] == [("Hook", "pending")]
+        assert trace.final is not None
+        assert trace.final["userId"] == "u-1"
+        assert await path.tracer.trace(PIPELINE, "none") is None
+
+
+@pytest.mark.anyio
+async def test_a_trace_says_when_todays_program_takes_another_way(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("m-1", visitor=VISITOR))
+        await path.process()
+        await path.store.write(
+            lambda connection: connection.execute(
+                "UPDATE events SET steps = 'put_client:changed', program = '0.0.1'"
+            )
+        )
+        trace = await path.tracer.trace(PIPELINE, "m-1")
+        assert trace is not None
+        assert (trace.recomputed_alike, trace.program) == (False, "0.0.1")
