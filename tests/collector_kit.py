@@ -17,6 +17,15 @@ from kit import wait_until
 
 KEY = "dk_" + "k7w2m9q4x1" * 4 + "abc"
 SENTINEL = "end of test"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
+]
 SCRIPT = '<script async src="{data}/c/d.js"></script>'
 
 
@@ -124,9 +133,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running_site() -> Iterator[Site]:
-    handler = type("SiteHandler", (Handler,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        site = handler.site = Site(server.server_port)
+    class OwnHandler(Handler):
+        """So that the site is this server's alone."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), OwnHandler) as server:
+        site = OwnHandler.site = Site(server.server_port)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -139,14 +150,10 @@ def running_site() -> Iterator[Site]:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    arguments = (
-        "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
-        " --disable-sync --no-first-run"
-    ).split()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
-            args=[*arguments, "--host-resolver-rules=MAP *.test 127.0.0.1"],
+            args=ARGUMENTS,
         )
         try:
             yield browser
@@ -175,6 +182,11 @@ class Visitor:
         page.goto(address)
         page.wait_for_function("window._df && _df.version")
         return page
+
+    def hear(self, page: Page, fragment: str) -> None:
+        """Wait until the console says `fragment`; fails where the collector says it twice, or more."""
+        wait_until(lambda: page.evaluate("1") and any(fragment in text for text in self.said), fragment)
+        assert len([text for text in self.said if text.startswith("datafly.js: ")]) == 1, self.said
 
     def expect(self, page: Page, *seen: tuple[Any, ...]) -> list[dict[str, Any]]:
         """Exactly these events reached the server, in this order, and nothing went wrong in the page.

@@ -1,12 +1,9 @@
 // A page view when the page is shown: on load, and again when the browser brings it back whole.
 
 import { page } from "./api.js";
-import { guarded } from "./guard.js";
+import { listen } from "./guard.js";
 
 export function viewOnShow() {
-  addEventListener(
-    "pageshow",
-    guarded((event) => event.persisted && page()),
-  );
+  listen("pageshow", (event) => event.persisted && page());
   page();
 }

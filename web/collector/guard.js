@@ -18,3 +18,8 @@ export function guarded(work) {
     }
   };
 }
+
+// On the window and before the page's own listeners, which also sees what is sent to the document.
+export function listen(name, work) {
+  addEventListener(name, guarded(work), true);
+}

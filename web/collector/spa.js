@@ -2,7 +2,7 @@
 // (pushState with a replaceState after it, popstate with hashchange), so the URL decides.
 
 import { page } from "./api.js";
-import { guarded } from "./guard.js";
+import { guarded, listen } from "./guard.js";
 
 export function viewOnNavigation() {
   let seen = location.href;
@@ -19,6 +19,6 @@ export function viewOnNavigation() {
       onSignal();
     };
   }
-  addEventListener("popstate", onSignal);
-  addEventListener("hashchange", onSignal);
+  listen("popstate", onSignal);
+  listen("hashchange", onSignal);
 }

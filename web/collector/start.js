@@ -2,7 +2,7 @@
 
 import { methods } from "./api.js";
 import { ENDPOINT, GLOBAL_VARIABLE, PIPELINE_KEY, VERSION } from "./config.js";
-import { guarded, warn } from "./guard.js";
+import { guarded, listen, warn } from "./guard.js";
 import { loadIds } from "./identity.js";
 import { connect, flushOnHide, isHidden } from "./transport.js";
 
@@ -12,8 +12,8 @@ export const start = guarded((features) => {
   const { global: name = GLOBAL_VARIABLE, endpoint = ENDPOINT, pipelineKey = PIPELINE_KEY } = script.dataset;
   const api = (window[name] = window[name] || []);
   if (api.version) return;
-  if (!Array.isArray(api)) return warn(`window.${name} is taken; choose another name with data-global`);
-  if (!pipelineKey) warn("nothing is sent: the script tag has no data-pipeline-key");
+  if (!Array.isArray(api)) return warn(`window.${name} is taken: choose another data-global`);
+  if (!pipelineKey) warn("no data-pipeline-key: nothing is sent");
   connect((endpoint || new URL(script.src || location.href).origin).replace(/\/$/, ""), pipelineKey);
   loadIds();
   serve(api, features);
@@ -24,23 +24,19 @@ export const start = guarded((features) => {
 function serve(api, features) {
   let waiting = api.splice(0);
   const run = guarded(([name, ...args]) => methods[name](...args));
-  const push = (call) => {
-    waiting ? waiting.push(call) : run(call);
-  };
   const begin = () => {
     const calls = waiting;
     waiting = 0;
     features.forEach((feature) => guarded(feature)());
     calls.forEach(run);
   };
-  for (const name in methods) api[name] = (...args) => push([name, ...args]);
-  api.push = push;
+  api.push = (call) => {
+    waiting ? waiting.push(call) : run(call);
+  };
+  for (const name in methods) api[name] = (...args) => api.push([name, ...args]);
   api.version = VERSION;
-  addEventListener("pagehide", guarded(flushOnHide));
-  document.addEventListener(
-    "visibilitychange",
-    guarded(() => isHidden() && flushOnHide()),
-  );
-  if (document.prerendering) document.addEventListener("prerenderingchange", begin, { once: true });
+  listen("pagehide", flushOnHide);
+  listen("visibilitychange", () => isHidden() && flushOnHide());
+  if (document.prerendering) listen("prerenderingchange", begin);
   else begin();
 }

@@ -27,7 +27,7 @@ export function enqueue(event) {
   if (!writeKey) return;
   if (queue.push(event) > QUEUE_LIMIT) {
     queue.shift();
-    warn("too many events wait: the oldest are dropped");
+    warn("queue full: oldest events dropped");
   }
   schedule();
 }
@@ -95,10 +95,10 @@ async function post({ events, body, keepalive }) {
     else {
       failures = 0;
       if (!response.ok) warn("events dropped: check the pipeline key and its allowed domains", status, answer);
-      else if (/"rejected": *[1-9]/.test(answer)) warn("events rejected: correct what the answer names", answer);
+      else if (/"rejected": *[1-9]/.test(answer)) warn("events rejected", answer);
     }
   } catch (error) {
-    warn("no connection, will retry: does the page's CSP allow it in connect-src?", url, error);
+    warn("no connection, will retry; is it in the CSP's connect-src?", url, error);
     retry(events);
   }
   busy--;
@@ -110,10 +110,8 @@ function retry(events, retryAfter) {
   queue = events.concat(queue);
   paused = 1;
   const backoff = 2 ** Math.min(failures++, 6) * (0.5 + Math.random() / 2);
-  setTimeout(resume, Math.min(Math.max(parseInt(retryAfter) || 0, backoff), 3600) * 1000);
-}
-
-function resume() {
-  paused = 0;
-  flush();
+  setTimeout(() => {
+    paused = 0;
+    flush();
+  }, Math.min(Math.max(parseInt(retryAfter) || 0, backoff), 3600) * 1000);
 }
