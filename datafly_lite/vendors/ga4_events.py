@@ -165,7 +165,7 @@ def event_name(name: str) -> str:
 
 def snake(name: str) -> str:
     """`Order Completed`, `orderCompleted`, `order-completed` -> `order_completed`."""
-    split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
+    split = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
     return re.sub(r"[^a-z0-9]+", "_", split.lower()).strip("_")
 
 

@@ -39,9 +39,7 @@ ORDER = Example(
             "shipping": 4,
             "currency": "GBP",
             "coupon": "SPRING",
-            "products": [
-                {"product_id": "P", "name": "Mug", "price": 25.0, "quantity": 2, "category": "Kitchen"}
-            ],
+            "products": [{"product_id": "P", "name": "Mug", "price": 25.0, "quantity": 2, "brand": "Ox"}],
         },
         context={
             "page": {"url": "https://shop.example/thanks", "title": "Thank you"},

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from datafly_lite.errors import MappingError
 from datafly_lite.events import Event, encode_event
@@ -76,7 +77,7 @@ def _authentication(settings: Mapping[str, Any], message_id: str, now_ms: int, b
 def _signature(secret: str, message_id: str, now_ms: int, body: bytes) -> str:
     try:
         return Webhook(secret).sign(message_id, datetime.fromtimestamp(now_ms // 1000, UTC), body.decode())
-    except (binascii.Error, RuntimeError, ValueError):
+    except (binascii.Error, EmptyWebhookSecretError, RuntimeError, ValueError):
         raise MappingError("the signing secret is not whsec_ and base64") from None
 
 
