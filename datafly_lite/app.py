@@ -23,7 +23,7 @@ from datafly_lite.collector.builder import CollectorBuilder
 from datafly_lite.collector.serving import routes as collector_routes
 from datafly_lite.configuration import LiveConfiguration
 from datafly_lite.delivery.worker import Delivery
-from datafly_lite.errors import StorageBroken
+from datafly_lite.errors import SettingsError, StorageBroken
 from datafly_lite.events import Arrival
 from datafly_lite.gateway import event_of, limits
 from datafly_lite.gateway.challenges import Challenges
@@ -186,11 +186,18 @@ async def run(settings: Settings, announce: Callable[[Appliance, str | None], Aw
 
 async def _first_owner(appliance: Appliance) -> None:
     settings = appliance.settings
-    password = settings.admin_password
-    if settings.admin_password_file:
-        password = (await anyio.Path(settings.admin_password_file).read_text(encoding="utf-8")).strip()
+    password = await _admin_password(settings)
     if settings.admin_email and password:
         await appliance.services.authority.ensure_owner(settings.admin_email, password)
+
+
+async def _admin_password(settings: Settings) -> str:
+    if not settings.admin_password_file:
+        return settings.admin_password
+    try:
+        return (await anyio.Path(settings.admin_password_file).read_text(encoding="utf-8")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"admin_password_file: {error}") from None
 
 
 @asynccontextmanager
@@ -242,12 +249,7 @@ def _listeners(settings: Settings) -> list[server.Listener]:
     """Take the addresses first: a busy port must not cost a migration."""
     binds = [f"{settings.host}:{settings.port}", *([settings.admin_bind] if settings.admin_bind else [])]
     return [
-        server.Listener(
-            server.config(
-                bind, shutdown_timeout_s=settings.shutdown_timeout_s
-            )
-        )
-        for bind in binds
+        server.Listener(server.config(bind, shutdown_timeout_s=settings.shutdown_timeout_s)) for bind in binds
     ]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
@@ -20,7 +21,6 @@ from datafly_lite.settings import PREFIX, Settings
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +63,22 @@ def serve(**values: Any) -> None:
 
     made = Settings(**values)
     logs.configure(made.log_level)
-    try:
+    with clear_errors():
         settings.refuse_unknown(os.environ)
         anyio.run(run, made, announce)
-    except* (SettingsError, StorageError) as errors:
-        for error in _leaves(errors):
-            click.echo(f"datafly-lite: {error}", err=True)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Say what is wrong in a line and end with 1; task groups wrap errors in groups, so look inside."""
+    failures: list[BaseException] = []
+    try:
+        yield
+    except* (SettingsError, StorageError, AdminError) as errors:
+        failures = _leaves(errors)
+    for error in failures:
+        click.echo(f"datafly-lite: {error}", err=True)
+    if failures:
         sys.exit(EXIT_FAILED)
 
 
@@ -109,15 +119,20 @@ def admin() -> None:
 
 
 @admin.command()
-@click.option("--data-dir", envvar="DATAFLY_DATA_DIR", type=click.Path(path_type=Path), default=Path("data"))
+@click.option(
+    "--data-dir",
+    envvar="DATAFLY_DATA_DIR",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the database and the key file.",
+)
 @click.option("--email", prompt=True, help="The owner's e-mail address.")
 @click.password_option(help="The owner's password, at least 12 characters; asked for when left out.")
 def create(data_dir: Path, email: str, password: str) -> None:
     """Create the owner, or give the owner a new password. The appliance must be stopped."""
     from datafly_lite.announcing import create_owner
 
-    try:
+    logs.configure("warning")
+    with clear_errors():
         click.echo(anyio.run(create_owner, Settings(data_dir=data_dir), email, password))
-    except (AdminError, StorageError) as error:
-        click.echo(f"datafly-lite: {error}", err=True)
-        sys.exit(EXIT_FAILED)
