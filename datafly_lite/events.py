@@ -121,24 +121,7 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-def encode_event(event: Event) -> bytes:
-    """The event as JSON. Integers beyond 64 bits, which no decoder downstream can hold, become text."""
-    try:
-        return _encode(event)
-    except OverflowError:
-        return _encode(_with_text_for_huge(msgspec.to_builtins(event)))
-
-
-def _with_text_for_huge(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_text_for_huge(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_text_for_huge(one) for one in value]
-    is_huge = type(value) is int and not -(2**63) <= value < 2**64
-    return str(value) if is_huge else value
-
-
-_encode = msgspec.json.Encoder().encode
+encode_event = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(Event).decode
 encode_envelope = msgspec.json.Encoder().encode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
