@@ -52,7 +52,7 @@ class Ledger:
         self.refused: Counter[int] = Counter()
 
     def take(self, result: Result) -> None:
-        self.sent.update(result.acknowledged, result.unanswered)
+        self.sent.update(result.acknowledged, result.unanswered, result.refused_ids)
         self.acknowledged.update(result.acknowledged)
         self.unanswered.update(result.unanswered)
         self.unanswered -= self.acknowledged

@@ -80,6 +80,8 @@ class Result:
     """Those of them that the server knew already."""
     unanswered: list[str] = field(default_factory=list)
     """messageIds in requests that got no whole answer: stored or not, nobody knows."""
+    refused_ids: list[str] = field(default_factory=list)
+    """messageIds in requests that got another status."""
     refused: Counter[int] = field(default_factory=Counter)
     """HTTP status -> how many requests got it."""
     latencies_s: list[float] = field(default_factory=list)
@@ -223,6 +225,7 @@ class Load:
             if b'"deduplicated"' in body:
                 self._result.deduplicated += shot.message_ids
         else:
+            self._result.refused_ids += shot.message_ids
             self._result.refused[status] += 1
         self._next(connection)
 

@@ -1,10 +1,11 @@
-"""Acknowledged means committed: through kill -9, and through SIGTERM under load."""
+"""Acknowledged means committed: through kill -9, a failing disk, and SIGTERM under load."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import secrets
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,23 @@ def test_a_graceful_stop_answers_what_it_accepted(data_dir: Path, vendor: Record
     database = data_dir / "datafly.db"
     assert ledger.acknowledged
     assert set(read_stored(database).raw) == ledger.acknowledged
+    with running_server(data_dir, env=SETTINGS) as server:
+        wait_until_drained(server, database)
+    assert list(complaints(ledger, read_stored(database), set(vendor.message_ids))) == []
+
+
+def test_a_failed_sync_ends_the_process_and_loses_nothing(data_dir: Path, vendor: RecordingVendor) -> None:
+    """A later sync would succeed and hide the loss: so the process stops (design.md, 4.4)."""
+    pipeline, database, ledger = set_up(data_dir, vendor), data_dir / "datafly.db", Ledger()
+    failing = ("strace", "-D", "-f", "-qq", "-o", str(data_dir / "trace"), "-e", "trace=fsync,fdatasync")
+    inject = ("-e", "inject=fsync,fdatasync:error=EIO:when=60")
+    command = (*failing, *inject, sys.executable, "-m", "datafly_lite")
+    with running_server(data_dir, env=SETTINGS, command=command) as server:
+        shots = events(new_message_ids(), pipeline.key)
+        ledger.take(asyncio.run(send(server.port, shots, duration_s=10.0, rate_rps=200.0)))
+        assert server.process.wait(30) == 1, server.output()
+        assert "the store failed" in server.output()
+    assert ledger.acknowledged
     with running_server(data_dir, env=SETTINGS) as server:
         wait_until_drained(server, database)
     assert list(complaints(ledger, read_stored(database), set(vendor.message_ids))) == []
