@@ -90,6 +90,7 @@ async def served(path: Path, config: Mapping[str, Any] | None = None) -> AsyncIt
         await configuration.reload()
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
+            listener.listen()  # who connects before Hypercorn is up waits
             one.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             made = Config()
             made.bind = [f"fd://{listener.detach()}"]
