@@ -198,9 +198,18 @@ def test_a_feature_that_is_off_is_not_in_the_script() -> None:
     assert names({"auto_page": False}) & features == set()
 
 
-def test_what_was_asked_for_and_is_not_built_is_reported() -> None:
-    built = build(build_options({"cross_domain": True}), KEY)
-    assert built.report == ("cross_domain is set, but this version's collector has no module for it",)
+@pytest.mark.parametrize(
+    ("config", "remark"),
+    [
+        ({"cross_domain": True}, "cross_domain is set, but this version's collector has no module for it"),
+        (
+            {"delivery_method": "download"},
+            "a script on another host needs an endpoint, here or as data-endpoint on its tag",
+        ),
+    ],
+)
+def test_what_the_script_leaves_open_is_reported(config: dict[str, Any], remark: str) -> None:
+    assert build(build_options(config), KEY).report == (remark,)
 
 
 def test_the_script_keeps_to_the_language_of_its_sources() -> None:

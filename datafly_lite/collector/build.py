@@ -130,4 +130,7 @@ def integrity(plain: bytes) -> str:
 def _remarks(options: Mapping[str, Any]) -> list[str]:
     """Say what was asked for and is not in the script, rather than leave it out in silence."""
     asked = [name for name in ("vendor_syncs", "consent_config", "cross_domain") if options[name]]
-    return [f"{name} is set, but this version's collector has no module for it" for name in asked]
+    remarks = [f"{name} is set, but this version's collector has no module for it" for name in asked]
+    if options["delivery_method"] == "download" and not options["endpoint"]:
+        remarks.append("a script on another host needs an endpoint, here or as data-endpoint on its tag")
+    return remarks
