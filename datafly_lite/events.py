@@ -81,7 +81,8 @@ class Record(msgspec.Struct, frozen=True):
 class DropReason(enum.StrEnum):
     """Why an event goes no further: the closed list of the ledger (design.md, section 1).
 
-    SCHEMA is an event that an older program accepted and this one cannot read.
+    SCHEMA is an event that an older program accepted and this one cannot read. SHADOW is a request that
+    was made and kept but not sent (api.md, section 2, attachments).
     """
 
     CONSENT = "consent"
@@ -90,6 +91,7 @@ class DropReason(enum.StrEnum):
     ROUTING = "routing"
     EXPIRED = "expired"
     SCHEMA = "schema"
+    SHADOW = "shadow"
     DISCARDED = "discarded"  # by a person, from the dead letters
 
 

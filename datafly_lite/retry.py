@@ -40,8 +40,8 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(attempt: int, outcome: Outcome, now_ms: int, chance: float, policy: RetryPolicy) -> Decision:
     """What follows on the attempt's outcome. `attempt` is from 1, `chance` from 0 up to 1.
 
-    PAUSE and DISABLE stop the integration, not the event: it stays pending and due at once, so that
-    it goes first when the integration is put right.
+    PAUSE and DISABLE stop the integration, not the event: it stays pending and due, so that it goes as
+    soon as the integration is put right.
     """
     if outcome.verdict is Verdict.DELIVERED:
         return Decision(DeliveryStatus.DELIVERED, now_ms)

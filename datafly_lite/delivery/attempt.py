@@ -24,7 +24,7 @@ from datafly_lite.vendors import VENDORS
 from datafly_lite.vendors.declaration import Answer, Request, Vendor, outcome_of_status, with_defaults
 
 SHADOW = "shadow"
-"""A mode, an attempt's verdict and a reason for `dropped`: made and kept, but not sent."""
+"""A mode, and the verdict of the attempts made in it."""
 
 NO_REQUEST = {"method": "", "url": "", "headers": {}, "body": ""}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -150,7 +150,7 @@ class Attempts:
         self._show(
             "request", due, attachment, {"attempt": due.attempts + 1, "shadow": True, "request": shown}
         )
-        return _dropped(due, SHADOW, at_ms)._replace(
+        return _dropped(due, DropReason.SHADOW, at_ms)._replace(
             attempts=due.attempts + 1,
             revision_id=attachment.revision_id,
             verdict=SHADOW,
@@ -209,7 +209,7 @@ def read_answer(vendor: Vendor, answer: Answer) -> Outcome:
         return outcome_of_status(answer)
 
 
-def _dropped(due: Due, reason: str, at_ms: int) -> Attempted:
+def _dropped(due: Due, reason: DropReason, at_ms: int) -> Attempted:
     return Attempted(due.id, due.attempts, DeliveryStatus.DROPPED, reason, at_ms, at_ms)
 
 
