@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench_fill import fill_speeds
+from bench_fill import fill, fill_speeds
 from crash import SETTINGS, count_pending
 from kit import Management, Server, request, running_server, send_event, wait_until
 from load import Result, Shot, batches, events, new_message_ids, send
@@ -155,8 +155,7 @@ def count(database: Path, table: str, where: str = "1") -> int:
 
 def measure(scenario: Scenario, folder: Path, duration_s: float) -> Figures:
     """One round on a fresh folder."""
-    with running_server(folder, env=SETTINGS, command=scenario.command) as server:
-        key = scenario.prepare(server)
+    key = make_pipeline(scenario, folder)
     started_s = time.perf_counter()
     with running_server(folder, env=SETTINGS, command=scenario.command) as server:
         first = send_event(server, key, {"type": "track", "event": "First"})
@@ -281,6 +280,38 @@ def run(arguments: Any, folder: Path) -> None:
         say(line)
 
 
+def run_filled(arguments: Any, folder: Path) -> None:
+    """The same inserts with nothing stored and with much."""
+    empty, full = fill_speeds(folder / "fill", arguments.fill)
+    say_ratio("inserts through the store", arguments.fill, empty, full)
+    scenario = Scenario("filled", server_command("-m", "datafly_lite"), one_event_each, a_pipeline)
+    folders = [folder / "without", folder / "with"]
+    keys = [make_pipeline(scenario, one) for one in folders]
+    fill(folders[1] / "datafly.db", arguments.fill)
+    rates: list[list[float]] = [[], []]
+    for _ in range(max(1, arguments.rounds)):
+        for place, one in enumerate(folders):
+            rates[place].append(accepted_rate(scenario, one, keys[place], arguments.duration))
+    say_ratio("/v1/t", arguments.fill, statistics.median(rates[0]), statistics.median(rates[1]))
+
+
+def make_pipeline(scenario: Scenario, folder: Path) -> str:
+    with running_server(folder, env=SETTINGS, command=scenario.command) as server:
+        return scenario.prepare(server)
+
+
+def accepted_rate(scenario: Scenario, folder: Path, key: str, duration_s: float) -> float:
+    with running_server(folder, env=SETTINGS, command=scenario.command) as server:
+        load(server, scenario.shots(key), WARM_UP_S)
+        result = load(server, scenario.shots(key), duration_s)
+        return len(result.acknowledged) / result.elapsed_s
+
+
+def say_ratio(what: str, events: int, empty: float, full: float) -> None:
+    ratio = f"{full / empty:.2f} of it"
+    say(f"{what}: {empty:,.0f}/s with nothing stored, {full:,.0f}/s with {events:,}: {ratio}   aim >= 0.80")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the product beside a null handler.")
     parser.add_argument("--rounds", type=int, default=3)
@@ -291,11 +322,7 @@ def main() -> None:
         if arguments.rounds:
             run(arguments, Path(folder))
         if arguments.fill:
-            empty, full = fill_speeds(Path(folder) / "fill", arguments.fill)
-            say(
-                f"inserts into an empty store {empty:,.0f}/s, at {arguments.fill:,} events {full:,.0f}/s: "
-                f"{full / empty:.2f} of it   aim >= 0.80"
-            )
+            run_filled(arguments, Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from itertools import islice
 from pathlib import Path
@@ -10,14 +11,17 @@ import anyio
 
 from datafly_lite.clock import iso, system_clock
 from datafly_lite.events import Arrival, Envelope, Event
-from datafly_lite.store import Store
+from datafly_lite.processor.processor import CONSUMER
+from datafly_lite.store import Store, raw_events
+from datafly_lite.store.events import Changes, write_processed
 from datafly_lite.store.raw_events import Append, append
 from kit import open_store
 from load import EVENT, new_message_ids
 
 ITEM_EVENTS = 100
 ITEMS_A_COMMIT = 5
-PROBE_EVENTS = 50_000
+PROBE_EVENTS = 10_000
+PROBES = 5
 WINDOW_DAYS = 7
 
 
@@ -49,16 +53,32 @@ async def insert(store: Store, count: int) -> float:
     return count / spent_s
 
 
+async def in_turn(*stores: Store) -> list[float]:
+    """The speed of each store, one after the other, so that the machine's moods meet both."""
+    return [await insert(store, PROBE_EVENTS) for store in stores]
+
+
 def fill_speeds(folder: Path, events: int) -> tuple[float, float]:
-    """Events a second into an empty store, and into one that holds `events`."""
+    """Events a second into an empty store, and into one that holds `events`: medians, taken in turns."""
 
     async def run() -> tuple[float, float]:
-        async with open_store(folder / "datafly.db") as store:
-            await insert(
-                store, ITEM_EVENTS * ITEMS_A_COMMIT
-            )  # the first touch of every table is not measured
-            empty = await insert(store, PROBE_EVENTS)
-            await insert(store, max(0, events - PROBE_EVENTS))
-            return empty, await insert(store, PROBE_EVENTS)
+        async with open_store(folder / "full" / "datafly.db") as full:
+            await insert(full, events)
+            async with open_store(folder / "empty" / "datafly.db") as empty:
+                rates = [await in_turn(empty, full) for _ in range(PROBES)]
+        into_empty, into_full = zip(*rates, strict=True)
+        return statistics.median(into_empty), statistics.median(into_full)
 
     return anyio.run(run)
+
+
+def fill(database: Path, events: int) -> None:
+    """Store `events` and call them processed, so that a server starts on them without a backlog."""
+
+    async def run() -> None:
+        async with open_store(database) as store:
+            await insert(store, events)
+            end = await store.read(raw_events.end)
+            await store.write(write_processed, CONSUMER, Changes(end, [], [], [], []))
+
+    anyio.run(run)
