@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.management import handlers as h
 from datafly_lite.management.http import ErrorLayer, Handler, Resource, nothing_here
-from datafly_lite.management.stream import stream
+from datafly_lite.management.stream import RECHECK_S, stream
 from datafly_lite.services import Services
 
 PREFIX = "/v1/admin"
@@ -73,7 +73,7 @@ STREAM = "/debug/stream"
 """The WebSocket, for viewers (stream.py)."""
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def routes(services: Services, stream_recheck_s: float = RECHECK_S) -> list[BaseRoute]:
     """All of them, with the one shape of errors also for paths and methods that do not exist."""
     ceiling = Ceiling(services.settings.management_rate_limit_rpm, services.clock)
     methods: dict[str, dict[str, tuple[str | None, Handler]]] = {}
@@ -83,6 +83,8 @@ def routes(services: Services) -> list[BaseRoute]:
         Route(path, Resource(services, ceiling, known)) for path, known in methods.items()
     ]
     inside = Router(
-        [*resources, WebSocketRoute(STREAM, stream(services))], redirect_slashes=False, default=nothing_here
+        [*resources, WebSocketRoute(STREAM, stream(services, stream_recheck_s))],
+        redirect_slashes=False,
+        default=nothing_here,
     )
     return [Mount(PREFIX, ErrorLayer(inside))]

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from datafly_lite.store import raw_events
+
 SCANNED_OFFSETS = 100_000
 """Most events that one page looks at: a filter that matches little must not hold a reader for seconds."""
 
@@ -17,11 +19,15 @@ CONDITIONS = {
     "event": "e.event = :event",
     "user_id": "e.user_id = :user_id",
     "anonymous_id": "e.anonymous_id = :anonymous_id",
-    "message_id": "e.message_id = :message_id",
+    "message_id": "e.offset IN (SELECT value FROM json_each(:places))",
     "from_ms": "e.received_at_ms >= :from_ms",
     "to_ms": "e.received_at_ms <= :to_ms",
     "status": "EXISTS (SELECT 1 FROM deliveries AS d WHERE d.offset = e.offset AND d.status = :status)",
 }
+
+
+INDEXED = {"pipeline_id"}
+"""What an index finds without looking at other events."""
 
 
 class EventPage(NamedTuple):
@@ -40,7 +46,9 @@ def page(
     """
     newest = connection.execute("SELECT max(offset) FROM events").fetchone()[0] or 0
     top = newest + 1 if before is None else min(before, newest + 1)
-    bottom = max(top - SCANNED_OFFSETS, 0)
+    is_direct = "message_id" in filters or filters.keys() <= INDEXED
+    bottom = 0 if is_direct else max(top - SCANNED_OFFSETS, 0)
+    places = _places(connection, filters["message_id"]) if "message_id" in filters else []
     conditions = "".join(f" AND {CONDITIONS[name]}" for name in filters)
     rows = connection.execute(
         f"""
@@ -50,11 +58,18 @@ def page(
          WHERE e.offset < :top AND e.offset >= :bottom{conditions}
          ORDER BY e.offset DESC LIMIT :limit
         """,  # noqa: S608 - only texts of CONDITIONS
-        {**filters, "top": top, "bottom": bottom, "limit": limit},
+        {**filters, "top": top, "bottom": bottom, "limit": limit, "places": _json(places)},
     ).fetchall()
     end = rows[-1]["offset"] if len(rows) == limit else bottom
     has_more = connection.execute("SELECT 1 FROM events WHERE offset < ? LIMIT 1", (end,)).fetchone()
     return EventPage(rows, end if has_more else None)
+
+
+def _places(connection: sqlite3.Connection, message_id: str) -> list[int]:
+    """The offsets of this messageId in any pipeline, deleted ones too."""
+    pipelines = [row["id"] for row in connection.execute("SELECT id FROM pipelines")]
+    found = [raw_events.find(connection, pipeline_id, message_id) for pipeline_id in pipelines]
+    return [offset for offset in found if offset is not None]
 
 
 def delivery_counts(connection: sqlite3.Connection, offsets: Sequence[int]) -> dict[int, dict[str, int]]:
@@ -65,7 +80,11 @@ def delivery_counts(connection: sqlite3.Connection, offsets: Sequence[int]) -> d
         SELECT offset, status, count(*) FROM deliveries
          WHERE offset IN (SELECT value FROM json_each(?)) GROUP BY offset, status
         """,
-        (msgspec.json.encode(offsets).decode(),),
+        (_json(offsets),),
     ):
         counts.setdefault(offset, {})[status] = count
     return counts
+
+
+def _json(offsets: Sequence[int]) -> str:
+    return msgspec.json.encode(offsets).decode()
