@@ -28,6 +28,16 @@ ARGUMENTS = [
 ]
 SCRIPT = '<script async src="{data}/c/d.js"></script>'
 
+SPY = """<script>
+    sent = [];
+    held = {};
+    const realFetch = fetch, realBeacon = navigator.sendBeacon, realTimeout = setTimeout;
+    fetch = (url, options) => (sent.push(options.body), realFetch(url, options));
+    navigator.sendBeacon = (url, body) => (sent.push(body), realBeacon.call(navigator, url, body));
+    setTimeout = (work, ms) => (ms < 5000 ? realTimeout(work, ms) : ((held = { work, ms }), 0));
+</script>"""
+"""Bodies in the moment they leave the page, to show what has not left; long waits are held."""
+
 
 class Recorded(NamedTuple):
     """A request that reached the collection endpoint."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from collector_kit import KEY, SCRIPT, Site, Visitor
+from collector_kit import KEY, SCRIPT, SPY, Site, Visitor
 from datafly_lite.collector.snippet import stub
 
 pytest_plugins = ["collector_fixtures"]
@@ -101,8 +101,9 @@ def test_a_page_that_comes_back_whole_is_viewed_again(site: Site, visitor: Visit
 
 def test_a_prerendered_page_is_viewed_when_it_is_shown(site: Site, visitor: Visitor) -> None:
     prerendering = "<script>Object.defineProperty(document, 'prerendering', { value: true })</script>"
-    page = visitor.open(site.page("/a", prerendering + SCRIPT))
+    page = visitor.open(site.page("/a", prerendering + SPY + SCRIPT))
     page.evaluate("_df.track('early'); _df.flush()")
+    assert page.evaluate("sent") == []
     page.evaluate("document.dispatchEvent(new Event('prerenderingchange'))")
     visitor.expect(page, ("page", "/a"), ("track", "early"))
 

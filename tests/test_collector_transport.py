@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 
-from collector_kit import KEY, SCRIPT, SENTINEL, Reply, Site, Visitor
+from collector_kit import KEY, SCRIPT, SENTINEL, SPY, Reply, Site, Visitor
 from datafly_lite.collector.build import build, integrity
 from datafly_lite.collector.options import build_options
 from datafly_lite.collector.snippet import snippet
@@ -111,6 +111,20 @@ def test_two_unavailable_answers_delay_and_lose_nothing(site: Site, visitor: Vis
     visitor.expect(page, ("page", "/a"), *tracked)
 
 
+def test_retry_after_is_obeyed_whatever_the_page_does(site: Site, visitor: Visitor) -> None:
+    site.replies += [Reply(429, b"{}", {"Retry-After": "30"})]
+    page = visitor.open(site.page("/a", SPY + SCRIPT))
+    page.evaluate("_df.flush()")
+    wait_until(lambda: page.evaluate("held.ms") == 30_000, "a wait of 30 s")
+    tracked = track(page, 20)
+    page.evaluate("_df.flush()")
+    assert len(page.evaluate("sent")) == 1
+    page.evaluate("held.work()")
+    wait_until(lambda: len(site.events()) == 22, "the rest")
+    del site.recorded[0]
+    visitor.expect(page, ("page", "/a"), *tracked)
+
+
 def test_a_broken_connection_is_tried_again(site: Site, visitor: Visitor) -> None:
     page = visitor.open(site.page("/a"))
     visitor.expect(page, ("page", "/a"))
@@ -158,9 +172,14 @@ def test_a_rejected_event_is_said_once(site: Site, visitor: Visitor) -> None:
 
 
 def test_the_script_twice_is_one_collector(site: Site, visitor: Visitor) -> None:
-    page = visitor.open(site.page("/a", SCRIPT.replace(" async", "") * 2))
+    site.script("/c/second.js", key="dk_second")
+    scripts = '<script src="{data}/c/d.js"></script><script src="{data}/c/second.js"></script>'
+    page = visitor.open(site.page("/a", SPY + scripts))
     page.evaluate("history.pushState({}, '', '/b')")
+    page.evaluate(HIDE)
+    assert [body.count("messageId") for body in page.evaluate("sent")] == [2]
     visitor.expect(page, ("page", "/a"), ("page", "/b"))
+    assert KEY.encode() in site.recorded[0].body
 
 
 def test_blocked_storage_is_no_obstacle(site: Site, visitor: Visitor) -> None:
