@@ -269,15 +269,18 @@ async def _serve(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_at_signal, stop)
         with anyio.CancelScope() as serving:
-            tasks.start_soon(_cut_off, stop, serving, settings.shutdown_timeout_s + STOP_GRACE_S)
+            tasks.start_soon(
+                _cut_off, stop, services.live, serving, settings.shutdown_timeout_s + STOP_GRACE_S
+            )
             async with anyio.create_task_group() as servers:
                 for listener, application in zip(listeners, applications, strict=True):
                     servers.start_soon(listener.serve, application, stop.wait)
         tasks.cancel_scope.cancel()
 
 
-async def _cut_off(stop: anyio.Event, serving: anyio.CancelScope, after_s: float) -> None:
+async def _cut_off(stop: anyio.Event, live: LiveStream, serving: anyio.CancelScope, after_s: float) -> None:
     await stop.wait()
+    live.close()
     serving.deadline = anyio.current_time() + after_s
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from datafly_lite import auth_transactions as transactions
 from datafly_lite.auth_limits import Ceiling, Failures, delay_ms, seconds
 from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
 from datafly_lite.clock import Clock, iso_s, new_id, new_token
@@ -98,25 +99,27 @@ class Authority:
         A new one ends the one before.
         """
         text, token = self._new_token("st", "setup", None, LINK_TTL_MS)
-        made = await self._store.write(_replace_setup_token, token)
+        made = await self._store.write(transactions.replace_setup_token, token)
         return f"{base_url}/setup?token={text}" if made else None
 
     async def check_setup_token(self, token: str) -> None:
         """Raise GONE where there is an owner, INVALID_TOKEN or EXPIRED_TOKEN where the link is no good."""
-        await self._store.read(_check_setup, accounts.digest_of(token), self._clock())
+        await self._store.read(transactions.check_setup, accounts.digest_of(token), self._clock())
 
     async def set_up(self, token: str, email: str, password: str, name: str = "") -> User:
         """Make the owner. Of two at once one wins, the other gets GONE."""
         await self.check_setup_token(token)
         fields = await self._new_user(email, password, name, "owner")
-        return _user(await self._store.write(_set_up, accounts.digest_of(token), fields, self._clock()))
+        return _user(
+            await self._store.write(transactions.set_up, accounts.digest_of(token), fields, self._clock())
+        )
 
     async def ensure_owner(self, email: str, password: str, name: str = "") -> User | None:
         """Make the owner of an empty store; None, and nothing changed, where there is one."""
         if await self.has_owner():
             return None
         fields = await self._new_user(email, password, name, "owner")
-        row = await self._store.write(_insert_first_owner, fields)
+        row = await self._store.write(transactions.insert_first_owner, fields)
         return _user(row) if row else None
 
     async def new_sign_in_link(self, base_url: str, user_id: str) -> str:
@@ -128,7 +131,7 @@ class Authority:
     async def follow_sign_in_link(self, token: str) -> User:
         """The link's user; GONE the second time."""
         digest = accounts.digest_of(token)
-        return _user(await self._store.write(_follow_sign_in_link, digest, self._clock()))
+        return _user(await self._store.write(transactions.follow_sign_in_link, digest, self._clock()))
 
     # ── Log-in ───────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +191,7 @@ class Authority:
         found = await self._store.read(accounts.token_with_user, digest, "refresh")
         family = found[0]["family"] if found else ""
         answer, tokens = self._new_pair(found[0]["subject"] if found else "", family)
-        if not await self._store.write(_rotate, digest, tokens, self._clock()):
+        if not await self._store.write(transactions.rotate, digest, tokens, self._clock()):
             raise AdminError(
                 "INVALID_REFRESH_TOKEN", "the refresh token is unknown, expired or was used before"
             )
@@ -300,67 +303,3 @@ def _checked_name(name: str) -> str:
 def _has_ended(session: sqlite3.Row, now_ms: int) -> bool:
     ends_at_ms: int = min(session["last_used_at_ms"] + SESSION_IDLE_MS, session["expires_at_ms"])
     return ends_at_ms <= now_ms
-
-
-# ── Transactions: what must be decided and changed at once ───────────────────────────────────
-
-
-def _replace_setup_token(connection: sqlite3.Connection, token: accounts.Token) -> bool:
-    if accounts.owner(connection) is not None:
-        return False
-    accounts.delete_tokens_of_kind(connection, "setup")
-    accounts.insert_tokens(connection, [token])
-    return True
-
-
-def _check_setup(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> None:
-    if accounts.owner(connection) is not None:
-        raise AdminError("GONE", "this store has been set up already: log in instead")
-    _check_link(accounts.token(connection, digest, "setup"), now_ms)
-
-
-def _set_up(
-    connection: sqlite3.Connection, digest: bytes, fields: Mapping[str, Any], now_ms: int
-) -> sqlite3.Row:
-    _check_setup(connection, digest, now_ms)
-    accounts.delete_tokens_of_kind(connection, "setup")
-    return accounts.insert_user(connection, fields)
-
-
-def _insert_first_owner(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> sqlite3.Row | None:
-    if accounts.owner(connection) is not None:
-        return None
-    accounts.delete_tokens_of_kind(connection, "setup")
-    return accounts.insert_user(connection, fields)
-
-
-def _follow_sign_in_link(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> sqlite3.Row:
-    found = accounts.token(connection, digest, "signin")
-    _check_link(found, now_ms)
-    accounts.mark_used(connection, digest)
-    person = accounts.token_with_user(connection, digest, "signin")
-    if person is None:
-        raise AdminError("INVALID_TOKEN", "the user of this link can no longer log in")
-    return person[1]
-
-
-def _check_link(found: sqlite3.Row | None, now_ms: int) -> None:
-    if found is None:
-        raise AdminError("INVALID_TOKEN", "this link is not valid; the newest one is in the program's output")
-    if found["used"]:
-        raise AdminError("GONE", "this link was used already")
-    if found["expires_at_ms"] <= now_ms:
-        raise AdminError("EXPIRED_TOKEN", "this link has expired; restart the program for a new one")
-
-
-def _rotate(connection: sqlite3.Connection, digest: bytes, tokens: list[accounts.Token], now_ms: int) -> bool:
-    """False, and everything of the user's revoked, where the token was rotated before."""
-    found = accounts.token_with_user(connection, digest, "refresh")
-    if found is None or found[0]["expires_at_ms"] <= now_ms:
-        return False
-    if found[0]["used"]:
-        accounts.delete_tokens_of(connection, found[0]["subject"])
-        return False
-    accounts.mark_used(connection, digest)
-    accounts.insert_tokens(connection, tokens)
-    return True

@@ -32,7 +32,13 @@ class Watcher:
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque()
         self._wake = anyio.Event()
+        self._ended = False
         self.missed = 0
+
+    def end(self) -> None:
+        """No frame will follow."""
+        self._ended = True
+        self._wake.set()
 
     def offer(self, frame: Frame) -> None:
         """Keep the frame; the oldest goes when there are too many."""
@@ -43,8 +49,13 @@ class Watcher:
         self._wake.set()
 
     async def next(self) -> tuple[list[Frame], int]:
-        """All frames since the last call, and how many were missed before them; waits for the first."""
+        """All frames since the last call, and how many were missed before them; waits for the first.
+
+        Raises anyio.EndOfStream when the stream was closed and all frames were given.
+        """
         while not self._frames:
+            if self._ended:
+                raise anyio.EndOfStream
             self._wake = anyio.Event()
             await self._wake.wait()
         frames, missed = list(self._frames), self.missed
@@ -58,16 +69,25 @@ class LiveStream:
 
     def __init__(self) -> None:
         self.watchers: set[Watcher] = set()
+        self._closed = False
 
     def watch(self) -> Watcher:
         """A new watcher; hand it to `leave` at the end."""
         watcher = Watcher()
         self.watchers.add(watcher)
+        if self._closed:
+            watcher.end()
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """Stop offering frames to this watcher."""
         self.watchers.discard(watcher)
+
+    def close(self) -> None:
+        """The process stops: let watchers go, or their open connections would hold it up."""
+        self._closed = True
+        for watcher in self.watchers:
+            watcher.end()
 
     def publish(self, frame: Frame) -> None:
         """Offer the frame to all. Callers ask `if live.watchers:` first, so as not to build it for nobody."""

@@ -1,91 +1,36 @@
-"""Who comes in and who does not: links, passwords, waiting times, tokens, sessions."""
+"""Who comes in and who does not: links, passwords, waiting times, roles."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
 
-from datafly_lite.auth import ROLES, SESSION_ABSOLUTE_MS, SESSION_IDLE_MS, Authority, User, require
+from auth_kit import (
+    BASE,
+    MINUTE_MS,
+    Clock,
+    open_authority,
+    refused,
+    token_of,
+)
+from datafly_lite.auth import ROLES, User, require
 from datafly_lite.auth_limits import LONGEST_DELAY_MS, Ceiling, delay_ms
 from datafly_lite.auth_passwords import HASHER, HASHES_WAITING, NOBODYS_HASH
-from datafly_lite.clock import new_id
 from datafly_lite.errors import AdminError
-from datafly_lite.settings import Settings
-from datafly_lite.store import Store, accounts
-from kit import open_store
+from datafly_lite.store import accounts
 from management_kit import PASSWORD, PASSWORD_HASH
 
 pytestmark = pytest.mark.anyio
-
-MINUTE_MS = 60_000
-BASE = "http://localhost:8084"
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_772_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-class House(Authority):
-    """An Authority with its store and clock at hand."""
-
-    store: Store
-    clock: Clock
-
-    async def add(self, email: str, role: str = "viewer", status: str = "active") -> str:
-        """A user with PASSWORD, made without hashing it once more."""
-        fields = {"id": new_id("usr"), "email": email, "name": "", "role": role, "now_ms": self.clock()}
-        await self.store.write(accounts.insert_user, {**fields, "password_hash": PASSWORD_HASH})
-        await self.store.write(_set_status, fields["id"], status)
-        return str(fields["id"])
-
-
-def bytes_on_disk(data_dir: Path) -> bytes:
-    """All that lies in the data folder."""
-    return b"".join(one.read_bytes() for one in data_dir.iterdir() if one.is_file())
-
-
-def _set_status(connection: Any, user_id: str, status: str) -> None:
-    connection.execute("UPDATE users SET status = ? WHERE id = ?", (status, user_id))
-
-
-@contextlib.asynccontextmanager
-async def house(data_dir: Path) -> AsyncIterator[House]:
-    async with open_store(data_dir / "datafly.db") as store:
-        clock = Clock()
-        made = House(store, Settings(data_dir=data_dir), clock)
-        made.store, made.clock = store, clock
-        yield made
-
-
-async def refused(work: Awaitable[Any]) -> str:
-    """The code of the error that this must raise."""
-    with pytest.raises(AdminError) as caught:
-        await work
-    return caught.value.code
-
-
-def token_of(link: str | None) -> str:
-    assert link is not None
-    return parse_qs(urlsplit(link).query)["token"][0]
 
 
 # ── Set-up and links ─────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_setup_link_makes_one_owner_once(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         link = await auth.new_setup_link(BASE)
         assert link is not None
         assert link.startswith(f"{BASE}/setup?token=st_")
@@ -105,7 +50,7 @@ async def test_the_setup_link_makes_one_owner_once(data_dir: Path) -> None:
 
 
 async def test_wrong_expired_and_replaced_setup_links_make_nobody(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         first = token_of(await auth.new_setup_link(BASE))
         for wrong in ("", "st_", "x" * 5000, first[:-1], first.upper(), "\x00"):
             assert await refused(auth.set_up(wrong, "eve@example.com", PASSWORD)) == "INVALID_TOKEN"
@@ -117,7 +62,7 @@ async def test_wrong_expired_and_replaced_setup_links_make_nobody(data_dir: Path
 
 
 async def test_two_set_ups_at_once_make_one_owner(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         token = token_of(await auth.new_setup_link(BASE))
         outcomes: list[str] = []
 
@@ -150,7 +95,7 @@ async def test_two_set_ups_at_once_make_one_owner(data_dir: Path) -> None:
 async def test_a_bad_owner_is_refused_and_the_link_stays_good(
     data_dir: Path, email: str, password: str, field: str
 ) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         token = token_of(await auth.new_setup_link(BASE))
         with pytest.raises(AdminError) as caught:
             await auth.set_up(token, email, password)
@@ -159,7 +104,7 @@ async def test_a_bad_owner_is_refused_and_the_link_stays_good(
 
 
 async def test_the_owner_of_the_settings_is_made_once(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         made = await auth.ensure_owner("ann@example.com", PASSWORD)
         assert made is not None
         assert await auth.ensure_owner("eve@example.com", "another password!") is None
@@ -167,7 +112,7 @@ async def test_the_owner_of_the_settings_is_made_once(data_dir: Path) -> None:
 
 
 async def test_a_sign_in_link_works_once_for_thirty_minutes(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         user_id = await auth.add("ann@example.com", "editor")
         first, second = [token_of(await auth.new_sign_in_link(BASE, user_id)) for _ in range(2)]
         assert (await auth.follow_sign_in_link(first)).id == user_id
@@ -178,7 +123,7 @@ async def test_a_sign_in_link_works_once_for_thirty_minutes(data_dir: Path) -> N
 
 
 async def test_a_link_of_one_kind_is_no_link_of_another(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         setup = token_of(await auth.new_setup_link(BASE))
         signin = token_of(await auth.new_sign_in_link(BASE, await auth.add("ann@example.com")))
         assert await refused(auth.follow_sign_in_link(setup)) == "INVALID_TOKEN"
@@ -191,7 +136,7 @@ async def test_a_link_of_one_kind_is_no_link_of_another(data_dir: Path) -> None:
 
 
 async def test_unknown_wrong_invited_and_disabled_look_alike(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         await auth.add("gone@example.com", status="disabled")
         await auth.add("new@example.com", status="invited")
@@ -216,7 +161,7 @@ def test_nobodys_hash_costs_what_a_real_one_does() -> None:
 @pytest.mark.parametrize("email", ["ann@example.com", "nobody@example.com"])
 async def test_failures_make_the_account_wait_longer_and_longer(data_dir: Path, email: str) -> None:
     """Somebody who does not exist waits as somebody who does: the answer tells nothing."""
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         waits = []
         for _ in range(8):
@@ -230,7 +175,7 @@ async def test_failures_make_the_account_wait_longer_and_longer(data_dir: Path, 
 
 
 async def test_the_right_password_works_after_the_wait_and_others_never_wait(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com", "owner")
         await auth.add("bob@example.com")
         signed_in = await auth.open_session(await auth.login("ann@example.com", PASSWORD, "10.0.0.1"))
@@ -247,7 +192,7 @@ async def test_the_right_password_works_after_the_wait_and_others_never_wait(dat
 
 
 async def test_guesses_side_by_side_count_each(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         codes: list[str] = []
 
@@ -261,7 +206,7 @@ async def test_guesses_side_by_side_count_each(data_dir: Path) -> None:
 
 
 async def test_ten_attempts_a_minute_from_one_address_for_one_email(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         for _ in range(10):
             await auth.login("ann@example.com", PASSWORD, "10.0.0.1")
@@ -274,7 +219,7 @@ async def test_ten_attempts_a_minute_from_one_address_for_one_email(data_dir: Pa
 
 
 async def test_a_huge_password_is_refused_before_anything_is_hashed_or_counted(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         for _ in range(20):
             assert (
@@ -285,7 +230,7 @@ async def test_a_huge_password_is_refused_before_anything_is_hashed_or_counted(d
 
 
 async def test_log_ins_do_not_hold_up_the_store_and_a_flood_is_told_to_come_again(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         order: list[str] = []
 
@@ -308,7 +253,7 @@ async def test_log_ins_do_not_hold_up_the_store_and_a_flood_is_told_to_come_agai
 
 
 async def test_a_new_password_ends_everything_and_needs_the_old_one(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
+    async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         user = await auth.login("ann@example.com", PASSWORD, "10.0.0.1")
         session, tokens = await auth.open_session(user), await auth.issue_tokens(user)
@@ -325,129 +270,6 @@ async def test_a_new_password_ends_everything_and_needs_the_old_one(data_dir: Pa
         assert await refused(auth.refresh(tokens["refresh_token"])) == "INVALID_REFRESH_TOKEN"
         assert await refused(auth.login("ann@example.com", PASSWORD, "10.0.0.1")) == "INVALID_CREDENTIALS"
         assert (await auth.login("ann@example.com", "a new password", "10.0.0.1")).id == user.id
-
-
-# ── Tokens ───────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_tokens_have_the_documented_shape(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        user = await signed_in(auth)
-        tokens = await auth.issue_tokens(user)
-        assert list(tokens) == ["access_token", "refresh_token", "token_type", "expires_in"]
-        assert (tokens["token_type"], tokens["expires_in"]) == ("Bearer", 900)
-        assert await auth.user_of_bearer(tokens["access_token"]) == user
-        assert await refused(auth.user_of_bearer(tokens["refresh_token"])) == "INVALID_TOKEN"
-
-
-async def test_an_access_token_expires_after_fifteen_minutes(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        tokens = await auth.issue_tokens(await signed_in(auth))
-        auth.clock.now_ms += 15 * MINUTE_MS - 1
-        assert await auth.user_of_bearer(tokens["access_token"])
-        auth.clock.now_ms += 1
-        assert await refused(auth.user_of_bearer(tokens["access_token"])) == "EXPIRED_TOKEN"
-        auth.clock.now_ms += 2 * 24 * 60 * MINUTE_MS
-        tokens = await auth.refresh(tokens["refresh_token"])
-        assert await auth.user_of_bearer(tokens["access_token"])
-
-
-async def test_a_refresh_token_works_once_and_its_second_use_ends_everything(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        user = await signed_in(auth)
-        first, other = await auth.issue_tokens(user), await auth.issue_tokens(user)
-        session = await auth.open_session(user)
-        second = await auth.refresh(first["refresh_token"])
-        assert second["refresh_token"] != first["refresh_token"]
-        assert await refused(auth.refresh(first["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-        for tokens in (first, second, other):
-            assert await refused(auth.user_of_bearer(tokens["access_token"])) == "INVALID_TOKEN"
-            assert await refused(auth.refresh(tokens["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-        assert await auth.user_of_session(session) is None
-
-
-async def test_a_stolen_refresh_token_does_not_end_another_users_tokens(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        first = await auth.issue_tokens(await signed_in(auth))
-        bob = await auth.issue_tokens(await signed_in(auth, "bob@example.com"))
-        await auth.refresh(first["refresh_token"])
-        assert await refused(auth.refresh(first["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-        assert (await auth.user_of_bearer(bob["access_token"])).email == "bob@example.com"
-
-
-@pytest.mark.parametrize("token", ["", "rt_", "x" * 10_000, "\ud800", "é"])
-async def test_garbage_is_no_token(data_dir: Path, token: str) -> None:
-    async with house(data_dir) as auth:
-        assert await refused(auth.refresh(token)) == "INVALID_REFRESH_TOKEN"
-        assert await refused(auth.user_of_bearer(token)) == "INVALID_TOKEN"
-        assert await auth.user_of_session(token) is None
-        await auth.logout(token)
-        await auth.close_session(token)
-
-
-async def test_a_refresh_token_expires_after_seven_days(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        tokens = await auth.issue_tokens(await signed_in(auth))
-        auth.clock.now_ms += 7 * 24 * 60 * MINUTE_MS
-        assert await refused(auth.refresh(tokens["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-
-
-async def test_logging_out_ends_one_log_in_and_no_other(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        user = await signed_in(auth)
-        here, there = await auth.issue_tokens(user), await auth.issue_tokens(user)
-        here = await auth.refresh(here["refresh_token"])
-        await auth.logout(here["access_token"])
-        assert await refused(auth.user_of_bearer(here["access_token"])) == "INVALID_TOKEN"
-        assert await refused(auth.refresh(here["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-        assert await auth.user_of_bearer(there["access_token"]) == user
-
-
-async def test_tokens_of_a_disabled_user_are_no_good(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        user = await signed_in(auth)
-        tokens, session = await auth.issue_tokens(user), await auth.open_session(user)
-        link = token_of(await auth.new_sign_in_link(BASE, user.id))
-        await auth.store.write(_set_status, user.id, "disabled")
-        assert await refused(auth.user_of_bearer(tokens["access_token"])) == "INVALID_TOKEN"
-        assert await refused(auth.refresh(tokens["refresh_token"])) == "INVALID_REFRESH_TOKEN"
-        assert await refused(auth.follow_sign_in_link(link)) == "INVALID_TOKEN"
-        assert await auth.user_of_session(session) is None
-
-
-async def test_a_session_ends_when_idle_when_old_and_when_closed(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        user = await signed_in(auth)
-        idle, used, watched, closed = [await auth.open_session(user) for _ in range(4)]
-        assert len({idle, used, watched, closed}) == 4
-        await auth.close_session(closed)
-        assert await auth.user_of_session(closed) is None
-        for _ in range(3):
-            auth.clock.now_ms += SESSION_IDLE_MS // 2
-            assert await auth.user_of_session(used) == user
-            await auth.user_of_session(watched, touch=False)
-        assert await auth.user_of_session(idle) is None
-        assert await auth.user_of_session(watched) is None
-        while auth.clock.now_ms < 1_772_000_000_000 + SESSION_ABSOLUTE_MS - SESSION_IDLE_MS // 2:
-            auth.clock.now_ms += SESSION_IDLE_MS // 2
-            assert (await auth.user_of_session(used) is None) == (
-                auth.clock.now_ms >= 1_772_000_000_000 + SESSION_ABSOLUTE_MS
-            )
-        auth.clock.now_ms = 1_772_000_000_000 + SESSION_ABSOLUTE_MS
-        assert await auth.user_of_session(used) is None
-
-
-async def test_nothing_secret_lies_in_the_data_folder(data_dir: Path) -> None:
-    async with house(data_dir) as auth:
-        setup = token_of(await auth.new_setup_link(BASE))
-        owner = await auth.set_up(setup, "ann@example.com", PASSWORD)
-        link = token_of(await auth.new_sign_in_link(BASE, owner.id))
-        tokens, session = await auth.issue_tokens(owner), await auth.open_session(owner)
-        planted = [PASSWORD, setup, link, session, tokens["access_token"], tokens["refresh_token"]]
-        found = bytes_on_disk(data_dir)
-    found += bytes_on_disk(data_dir)
-    assert b"ann@example.com" in found
-    assert [secret for secret in planted if secret.encode() in found] == []
 
 
 # ── Arithmetic ───────────────────────────────────────────────────────────────────────────────
@@ -490,8 +312,3 @@ def test_a_role_includes_those_below_it(role: str, needed: str) -> None:
         with pytest.raises(AdminError) as caught:
             require(user, needed)
         assert caught.value.code == "FORBIDDEN"
-
-
-async def signed_in(auth: House, email: str = "ann@example.com") -> User:
-    await auth.add(email)
-    return await auth.login(email, PASSWORD, "10.0.0.1")

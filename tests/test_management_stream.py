@@ -227,6 +227,25 @@ async def test_who_is_logged_out_is_cut_off(admin: Admin) -> None:
     await watched(admin, 0)
 
 
+async def test_a_server_that_stops_lets_its_viewers_go(admin: Admin) -> None:
+    async with connected(admin) as websocket:
+        await websocket.send_json(SUBSCRIBE)
+        await watched(admin)
+        await publish(admin, frame(message_id="last"))
+        await run_sync(admin.portal.call, admin.services.live.close)
+        assert (await websocket.receive_json())["message_id"] == "last"
+        assert await close_code(websocket) == 1001
+    async with connected(admin) as late:
+        await late.send_json(SUBSCRIBE)
+        assert await close_code(late) == 1001
+
+
+async def test_a_path_that_is_not_there_does_not_open(admin: Admin) -> None:
+    async with aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await client.ws_connect(f"{admin.base_url}/v1/admin/debug/other")
+
+
 async def test_the_path_is_no_page(admin: Admin) -> None:
     answer = await run_sync(admin.call, "GET", "/debug/stream")
     assert answer.status == 404

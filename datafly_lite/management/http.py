@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import msgspec
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from datafly_lite.auth import User, require
 from datafly_lite.auth_limits import Ceiling
@@ -234,6 +235,9 @@ def _known(error: Exception) -> AdminError:
     return AdminError("INTERNAL_ERROR", "something went wrong here; the program's log has the request id")
 
 
-async def nothing_here(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     """The router's answer to a path that it does not know."""
+    if scope["type"] == "websocket":
+        await WebSocketClose()(scope, receive, send)
+        return
     raise HTTPException(404)

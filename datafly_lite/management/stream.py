@@ -25,8 +25,8 @@ from datafly_lite.services import Services
 
 RECHECK_S = 30.0
 SUBSCRIBE_TIMEOUT_S = 10.0
-REFUSED = 1008
-"""RFC 6455: the message or its sender is against the rules."""
+GOING_AWAY, REFUSED, TRY_AGAIN_LATER = 1001, 1008, 1013
+"""Of RFC 6455 and its registry: the server stops; against the rules; the store does not answer."""
 
 _text = f.text(1000)
 TOP = ("stage", "pipeline_id", "integration_id", "message_id")
@@ -135,7 +135,11 @@ class _Viewing:
 
     async def _send(self, watcher: Watcher) -> None:
         while True:
-            frames, missed = await watcher.next()
+            try:
+                frames, missed = await watcher.next()
+            except anyio.EndOfStream:
+                await self._websocket.close(GOING_AWAY, "the server stops")
+                return
             if missed:
                 await self._say({"missed": missed})
             for frame in frames:
@@ -149,6 +153,9 @@ class _Viewing:
                 await _viewer(self._websocket, self._services, touch=False)
             except AdminError as error:
                 await self._websocket.close(REFUSED, error.code)
+                return
+            except StorageError:
+                await self._websocket.close(TRY_AGAIN_LATER)
                 return
 
     async def _say(self, value: Any) -> None:
