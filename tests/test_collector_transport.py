@@ -45,7 +45,7 @@ def test_batch_size_and_interval_come_from_the_pipeline(site: Site, visitor: Vis
     visitor.expect_without_sentinel(("page", "/a"))
     tracked = track(page, 5)
     visitor.expect(page, ("page", "/a"), *tracked)
-    assert [len(request.events()) for request in site.recorded] == [1, 3, 3]
+    assert max(len(request.events()) for request in site.recorded) == 3
 
 
 def test_thirty_waiting_events_survive_the_end_of_the_page(site: Site, visitor: Visitor) -> None:
