@@ -16,7 +16,7 @@ import anyio
 from datafly_lite.errors import DataflyError
 from datafly_lite.events import Arrival, Envelope, Event, Record, decode_envelope
 from datafly_lite.store import Store, raw_events
-from datafly_lite.store.raw_events import Append, Appended
+from datafly_lite.store.raw_events import Appended, Appender
 
 Decode = Callable[[Envelope, bytes], Event]
 """The gateway's reading of raw bytes; raises DataflyError for what it cannot read."""
@@ -28,7 +28,7 @@ class Log:
     def __init__(self, store: Store, decode: Decode, *, tail_events: int, window_days: int) -> None:
         self._store = store
         self._decode = decode
-        self._window_days = window_days
+        self._append = Appender(window_days).append  # bound once: the writer batches by identity
         self._into_tail, self._tail = anyio.create_memory_object_stream[Record](tail_events)
         self.end = 0
 
@@ -46,8 +46,7 @@ class Log:
 
         Raises StorageUnavailable at once, or through the future, when nothing was stored.
         """
-        item = Append(arrivals, self._window_days)
-        future = self._store.writer.write_batched(raw_events.append, item)
+        future = self._store.writer.write_batched(self._append, arrivals)
         # A callback, not the caller's code after `await`: the caller may be gone by then.
         future.add_done_callback(lambda done: self._publish(arrivals, done))
         return future

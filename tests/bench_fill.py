@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from datafly_lite.events import Arrival, Envelope, Event
 from datafly_lite.processor.processor import CONSUMER
 from datafly_lite.store import Store, raw_events
 from datafly_lite.store.events import Changes, write_processed
-from datafly_lite.store.raw_events import Append, append
+from datafly_lite.store.raw_events import Appender
 from kit import open_store
 from load import EVENT, new_message_ids
 
@@ -43,8 +44,9 @@ def _arrival(message_id: str, now_ms: int) -> Arrival:
 async def insert(store: Store, count: int) -> float:
     """Store `count` events in commits of 500; events a second of the time in the store alone."""
     spent_s = 0.0
+    append = Appender(WINDOW_DAYS).append
     for _ in range(count // (ITEM_EVENTS * ITEMS_A_COMMIT)):
-        items = [Append(arrivals(ITEM_EVENTS), WINDOW_DAYS) for _ in range(ITEMS_A_COMMIT)]
+        items: list[Sequence[Arrival]] = [arrivals(ITEM_EVENTS) for _ in range(ITEMS_A_COMMIT)]
         started_s = time.perf_counter()
         futures = [store.writer.write_batched(append, item) for item in items]
         for future in futures:

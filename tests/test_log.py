@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from datafly_lite.errors import StorageUnavailable
 from datafly_lite.events import Record
-from datafly_lite.store import raw_events
+from datafly_lite.store import message_ids, raw_events
 from path_kit import NOON_MS, PIPELINE, EventPath, arrival, open_path
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +80,7 @@ async def test_a_message_id_counts_once_in_its_window(
     async with open_path(data_dir) as path:
         assert await path.send(arrival("same")) == [False]
         # Half a day apart, so that the segments rotate as they do under steady traffic.
-        for step_ms in range(raw_events.SEGMENT_MS, later_ms, raw_events.SEGMENT_MS):
+        for step_ms in range(message_ids.SEGMENT_MS // 2, later_ms, message_ids.SEGMENT_MS // 2):
             await path.send(arrival(f"other-{step_ms}", at_ms=NOON_MS + step_ms))
         assert await path.send(arrival("same", at_ms=NOON_MS + later_ms)) == [is_duplicate]
 
@@ -102,8 +103,8 @@ async def test_a_duplicate_points_at_its_first_copy(data_dir: Path) -> None:
         first = await path.log.append([arrival("a"), arrival("b")])
         again = await path.log.append([arrival("b")])
         assert again[0].offset == first[1].offset
-        assert await path.store.read(raw_events.find, PIPELINE, "b") == first[1].offset
-        assert await path.store.read(raw_events.find, PIPELINE, "none") is None
+        assert await path.store.read(message_ids.find, PIPELINE, "b") == first[1].offset
+        assert await path.store.read(message_ids.find, PIPELINE, "none") is None
 
 
 async def test_an_event_that_todays_program_cannot_read_stays_in_the_log(data_dir: Path) -> None:
@@ -114,3 +115,32 @@ async def test_an_event_that_todays_program_cannot_read_stays_in_the_log(data_di
         record = (await path.log.read(0, 1))[0]
         assert record.event is None
         assert record.raw == b"{"
+
+
+async def test_a_transaction_that_failed_leaves_no_id_behind(data_dir: Path) -> None:
+    """The writer's memory of ids runs ahead of the commit; what was not stored must not be a duplicate."""
+    async with open_path(data_dir) as path:
+        await path.send(arrival("kept"))
+        await path.store.write(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
+        too_large = arrival("lost", properties={"text": "x" * 2_000_000})
+        with pytest.raises(StorageUnavailable):
+            await path.send(too_large)
+        await path.store.write(lambda connection: connection.execute("PRAGMA max_page_count = 1000000"))
+        assert await path.send(too_large, arrival("kept")) == [False, True]
+        assert ids(await read_all(path)) == ["kept", "lost"]
+
+
+async def test_segments_close_when_full_and_still_know_their_ids(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_ids, "SEGMENT_ROWS", 10)
+    async with open_path(data_dir) as path:
+        for number in range(35):
+            await path.send(arrival(f"m-{number}"))
+        segments = await path.rows("SELECT segment, count(*) AS n FROM message_ids GROUP BY segment")
+        assert [one["n"] for one in segments] == [10, 10, 10]
+        assert await path.rows("SELECT count(*) AS n FROM recent_message_ids") == [{"n": 5}]
+        assert await path.send(arrival("m-3"), arrival("m-34")) == [True, True]
+    async with open_path(data_dir) as path:
+        assert await path.send(arrival("m-3"), arrival("m-34"), arrival("m-35")) == [True, True, False]
+        assert await path.store.read(message_ids.find, PIPELINE, "m-17") == 18

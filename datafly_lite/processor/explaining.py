@@ -17,7 +17,7 @@ from datafly_lite.configuration import LiveConfiguration
 from datafly_lite.events import Event, Record
 from datafly_lite.processor.runner import Passed, data_layer, integration
 from datafly_lite.processor.steps import Inputs
-from datafly_lite.store import Store, events, raw_events
+from datafly_lite.store import Store, events, message_ids, raw_events
 from datafly_lite.trace import AttemptTrace, Change, DeliveryTrace, StepTrace, Trace
 
 decode_inputs = msgspec.json.Decoder(Inputs).decode
@@ -96,7 +96,7 @@ class Tracer:
 
 
 def _rows(connection: sqlite3.Connection, pipeline_id: str, message_id: str) -> Rows | None:
-    offset = raw_events.find(connection, pipeline_id, message_id)
+    offset = message_ids.find(connection, pipeline_id, message_id)
     raw = raw_events.at(connection, offset) if offset is not None else None
     if raw is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datafly_lite.store import raw_events
+from datafly_lite.store import message_ids
 
 SCANNED_OFFSETS = 100_000
 """Most events that one page looks at: a filter that matches little must not hold a reader for seconds."""
@@ -68,7 +68,7 @@ def page(
 def _places(connection: sqlite3.Connection, message_id: str) -> list[int]:
     """The offsets of this messageId in any pipeline, deleted ones too."""
     pipelines = [row["id"] for row in connection.execute("SELECT id FROM pipelines")]
-    found = [raw_events.find(connection, pipeline_id, message_id) for pipeline_id in pipelines]
+    found = [message_ids.find(connection, pipeline_id, message_id) for pipeline_id in pipelines]
     return [offset for offset in found if offset is not None]
 
 

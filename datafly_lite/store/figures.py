@@ -1,0 +1,56 @@
+"""Numbers of the overview, each found without reading what it counts where that could be much."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+
+class Figures(NamedTuple):
+    """`stored_since` has one number for each of the times that were asked for."""
+
+    pipelines: int
+    stored: int
+    stored_since: tuple[int, ...]
+    deliveries_pending: int
+    deliveries_dead: int
+    attachments_in_trouble: int
+
+
+def figures(connection: sqlite3.Connection, since_ms: tuple[int, ...]) -> Figures:
+    """All of them, in one snapshot."""
+    last = _number(connection, "SELECT coalesce(max(offset), 0) FROM raw_events")
+    return Figures(
+        pipelines=_number(connection, "SELECT count(*) FROM pipelines WHERE deleted_at_ms IS NULL"),
+        stored=last,
+        stored_since=tuple(last - _last_before(connection, one, last) for one in since_ms),
+        deliveries_pending=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'pending'"),
+        deliveries_dead=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'dead'"),
+        attachments_in_trouble=_number(
+            connection,
+            """
+            SELECT count(*) FROM pipeline_integrations AS a
+              JOIN pipelines AS p ON p.id = a.pipeline_id AND p.deleted_at_ms IS NULL
+             WHERE a.trouble IS NOT NULL AND a.detached_at_ms IS NULL
+            """,
+        ),
+    )
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])
+
+
+def _last_before(connection: sqlite3.Connection, time_ms: int, last: int) -> int:
+    """The last offset that was received before the time: by halves, because the log is in that order."""
+    low, high = 0, last
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(
+            "SELECT received_at_ms FROM raw_events WHERE offset >= ? ORDER BY offset LIMIT 1", (middle,)
+        ).fetchone()
+        if row[0] < time_ms:
+            low = middle
+        else:
+            high = middle - 1
+    return low
