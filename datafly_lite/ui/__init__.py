@@ -1,0 +1,1 @@
+"""The pages: server-rendered, plain forms and links. One file a page family; templates are in web/."""

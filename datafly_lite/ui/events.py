@@ -1,0 +1,104 @@
+"""The list of events, live where the browser runs scripts, and one event's whole way."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+from starlette.responses import Response
+
+from datafly_lite.errors import AdminError
+from datafly_lite.events import DeliveryStatus, EventType
+from datafly_lite.management import events, pipelines
+from datafly_lite.trace import Trace
+from datafly_lite.ui.forms import Problems, problems_of
+from datafly_lite.ui.pipeline import curl
+from datafly_lite.ui.visit import Visit, with_query
+
+FILTERS = ("pipeline_id", "type", "event", "user_id", "anonymous_id", "message_id", "status")
+PAGE_SIZE = 50
+MOST_CHOICES = 100
+
+
+async def show_list(visit: Visit) -> Response:
+    """Newest first; filters and place are in the address."""
+    filters, problems = visit.filters(*FILTERS), Problems()
+    found: dict[str, Any] = {"data": [], "next_cursor": None}
+    try:
+        found = await _find(visit, filters)
+    except AdminError as error:
+        problems = problems_of(error, FILTERS)
+    known = await pipelines.list_pipelines(visit.services, limit=MOST_CHOICES)
+    older = {**filters, "cursor": found["next_cursor"] or ""}
+    return visit.page(
+        "events.html",
+        422 if problems else 200,
+        filters=filters,
+        is_filtered=any(filters.values()),
+        problems=problems,
+        events=found["data"],
+        is_newest=not visit.query("cursor"),
+        newest=with_query("/events", filters),
+        older=with_query("/events", older) if found["next_cursor"] else None,
+        data_url=with_query("/events/data", filters),
+        pipelines=known["pipelines"],
+        types=get_args(EventType),
+        statuses=[status.value for status in DeliveryStatus],
+        curl=_example(visit, known["pipelines"], filters["pipeline_id"]),
+    )
+
+
+async def data(visit: Visit) -> Response:
+    """The same list as JSON, for the page's own module when it connects."""
+    return visit.data(await _find(visit, visit.filters(*FILTERS)))
+
+
+async def _find(visit: Visit, filters: dict[str, str]) -> dict[str, Any]:
+    return await events.list_events(
+        visit.services, filters=filters, cursor=visit.query("cursor") or None, limit=PAGE_SIZE
+    )
+
+
+def _example(visit: Visit, known: list[dict[str, Any]], pipeline_id: str) -> str | None:
+    """A command that makes the first event, for the pipeline that is asked for or the oldest."""
+    wanted = [one for one in known if one["id"] == pipeline_id] or known
+    return curl(visit.services.settings.base_url, wanted[0]["pipeline_key"]) if wanted else None
+
+
+# ── One event ────────────────────────────────────────────────────────────────────────────────
+
+
+async def show_trace(visit: Visit) -> Response:
+    """From the raw body to the vendor's answer."""
+    trace = await visit.services.trace(visit.path("pipeline_id"), visit.path("message_id"))
+    if trace is None:
+        raise AdminError("NOT_FOUND", "there is no such event")
+    return visit.page(
+        "trace.html",
+        trace=trace,
+        title=title_of(trace),
+        canonical=trace.canonical or {},
+        envelope=msgspec.to_builtins(trace.envelope),
+        pipeline_name=await _pipeline_name(visit, trace.pipeline_id),
+        is_moving=is_moving(trace),
+    )
+
+
+def title_of(trace: Trace) -> str:
+    """What a person would call the event: its name, else its type."""
+    event = trace.canonical or {}
+    return str(event.get("event") or event.get("name") or event.get("type") or "Event")
+
+
+def is_moving(trace: Trace) -> bool:
+    """Whether more is about to be known: worth looking again by itself."""
+    return not trace.processed or any(
+        one.status == DeliveryStatus.PENDING and not one.history for one in trace.deliveries
+    )
+
+
+async def _pipeline_name(visit: Visit, pipeline_id: str) -> str:
+    try:
+        return str((await pipelines.get_pipeline(visit.services, pipeline_id))["name"])
+    except AdminError:
+        return "(deleted)"

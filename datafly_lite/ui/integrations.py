@@ -1,0 +1,213 @@
+"""The integrations of a pipeline: attached, paused, changed, detached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from datafly_lite.auth import User
+from datafly_lite.errors import AdminError
+from datafly_lite.management import integrations
+from datafly_lite.ui.forms import Form, Problems, problems_of
+from datafly_lite.ui.pipeline import find
+from datafly_lite.ui.vendor_form import config_of, endpoint_field, field_names, fields, form_of
+from datafly_lite.ui.visit import Visit
+from datafly_lite.vendors import VENDORS, Vendor
+
+ACTIONS: dict[str, dict[str, Any]] = {
+    "pause": {"mode": "paused"},
+    "resume": {"mode": "live"},
+    "shadow": {"mode": "shadow"},
+    "enable": {"enabled": True},
+    "disable": {"enabled": False},
+}
+"""A button of the list -> what it changes."""
+
+
+def _list_path(visit: Visit) -> str:
+    return f"/pipelines/{visit.path('pipeline_id')}/integrations"
+
+
+async def show_list(visit: Visit) -> Response:
+    """What is attached, and what could be."""
+    pipeline = await find(visit)
+    attached = await integrations.list_attachments(visit.services, pipeline["id"])
+    taken = {one["integration_id"] for one in attached}
+    everyone = await integrations.list_integrations(visit.services)
+    return visit.page(
+        "integrations.html",
+        pipeline=pipeline,
+        attached=attached,
+        others=[one for one in everyone if one["id"] not in taken],
+        vendors=list(VENDORS.values()),
+        labels={vendor.name: vendor.label for vendor in VENDORS.values()},
+    )
+
+
+async def attach_existing(visit: Visit) -> Response:
+    """Attach an integration that another pipeline may have too."""
+    form = await visit.form()
+    integration_id = form.word("integration_id")
+    if not integration_id:
+        return visit.go(_list_path(visit), "none-selected")
+    await integrations.attach(visit.services, visit.path("pipeline_id"), {"integration_id": integration_id})
+    return visit.go(_list_path(visit), "attached")
+
+
+async def change(visit: Visit) -> Response:
+    """One of ACTIONS, or the move to the newest revision."""
+    pipeline_id, attachment_id = visit.path("pipeline_id"), visit.path("attachment_id")
+    action = (await visit.form()).word("action")
+    if action == "newest":
+        changed = {"revision_id": await _newest_revision(visit)}
+    elif action in ACTIONS:
+        changed = ACTIONS[action]
+    else:
+        raise AdminError("VALIDATION_ERROR", "there is no such action")
+    await integrations.update_attachment(visit.services, pipeline_id, attachment_id, changed)
+    return visit.go(_list_path(visit), "saved")
+
+
+async def _newest_revision(visit: Visit) -> str:
+    attached = await _attachment(visit)
+    integration = await integrations.get_integration(visit.services, attached["integration_id"])
+    return str(integration["revision"]["id"])
+
+
+async def _attachment(visit: Visit) -> dict[str, Any]:
+    pipeline_id, attachment_id = visit.path("pipeline_id"), visit.path("attachment_id")
+    for one in await integrations.list_attachments(visit.services, pipeline_id):
+        if one["id"] == attachment_id:
+            return one
+    raise AdminError("NOT_FOUND", "there is no such integration on this pipeline")
+
+
+async def confirm_detach(visit: Visit) -> Response:
+    """Say what detaching does, and ask."""
+    attached = await _attachment(visit)
+    return visit.page(
+        "confirm.html",
+        heading="Detach the integration",
+        text=f"{attached['integration_name']} gets no more events of this pipeline, and what still waits for "
+        "it is not sent. The integration itself stays and can be attached again. To keep what waits, "
+        "pause it instead.",
+        action=f"{_list_path(visit)}/{attached['id']}/detach",
+        button="Detach the integration",
+        back=_list_path(visit),
+    )
+
+
+async def detach(visit: Visit) -> Response:
+    """Detach it."""
+    await integrations.detach(visit.services, visit.path("pipeline_id"), visit.path("attachment_id"))
+    return visit.go(_list_path(visit), "detached")
+
+
+# ── A new one ────────────────────────────────────────────────────────────────────────────────
+
+
+def _vendor(name: str) -> Vendor:
+    if name not in VENDORS:
+        raise AdminError("NOT_FOUND", "there is no such vendor")
+    return VENDORS[name]
+
+
+async def show_new(visit: Visit) -> Response:
+    """The form of the vendor that the query names."""
+    vendor = _vendor(visit.query("vendor"))
+    pipeline = await find(visit)
+    form = form_of(vendor, {}, f"{vendor.label} of {pipeline['name']}"[:200])
+    return await _form_page(visit, vendor, form, Problems())
+
+
+async def create(visit: Visit) -> Response:
+    """Make the integration and attach it."""
+    form, problems = await visit.form(), Problems()
+    vendor = _vendor(form.word("vendor"))
+    config = config_of(vendor, form, problems)
+    made = None
+    if not problems:
+        try:
+            made = await _create(visit, visit.somebody, vendor, form, config)
+        except AdminError as error:
+            problems = problems_of(error, field_names(vendor))
+    if made is None:
+        return await _form_page(visit, vendor, form, problems, 422)
+    await integrations.attach(visit.services, visit.path("pipeline_id"), {"integration_id": made["id"]})
+    return visit.go(_list_path(visit), "attached")
+
+
+async def _create(
+    visit: Visit, user: User, vendor: Vendor, form: Form, config: dict[str, Any]
+) -> dict[str, Any]:
+    await find(visit)
+    given = {"name": form.word("name"), "vendor": vendor.name, "config": config}
+    return await integrations.create_integration(visit.services, given, user.id)
+
+
+async def _form_page(
+    visit: Visit,
+    vendor: Vendor,
+    form: Form,
+    problems: Problems,
+    status: int = 200,
+    attached: dict[str, Any] | None = None,
+    stored: dict[str, Any] | None = None,
+) -> Response:
+    return visit.page(
+        "integration_form.html",
+        status,
+        pipeline=await find(visit),
+        vendor=vendor,
+        attached=attached,
+        form=form,
+        fields=fields(vendor, form, stored),
+        endpoint=endpoint_field(form),
+        problems=problems,
+    )
+
+
+# ── A new revision ───────────────────────────────────────────────────────────────────────────
+
+
+async def show_edit(visit: Visit) -> Response:
+    """The form, filled by the revision that the pipeline uses."""
+    attached = await _attachment(visit)
+    vendor, config = _vendor(attached["vendor"]), await _config(visit, attached)
+    return await _form_page(
+        visit, vendor, form_of(vendor, config), Problems(), attached=attached, stored=config
+    )
+
+
+async def save(visit: Visit) -> Response:
+    """A new revision, which this pipeline uses from now on; others keep theirs."""
+    form, problems = await visit.form(), Problems()
+    attached = await _attachment(visit)
+    vendor, stored = _vendor(attached["vendor"]), await _config(visit, attached)
+    given = {
+        "config": config_of(vendor, form, problems, stored),
+        "change_summary": form.word("change_summary"),
+    }
+    made = None
+    if not problems:
+        try:
+            made = await integrations.create_revision(
+                visit.services, attached["integration_id"], given, visit.somebody.id
+            )
+        except AdminError as error:
+            problems = problems_of(error, field_names(vendor))
+    if made is None:
+        return await _form_page(visit, vendor, form, problems, 422, attached, stored)
+    await integrations.update_attachment(
+        visit.services, visit.path("pipeline_id"), attached["id"], {"revision_id": made["id"]}
+    )
+    return visit.go(_list_path(visit), "saved")
+
+
+async def _config(visit: Visit, attached: dict[str, Any]) -> dict[str, Any]:
+    revision = await integrations.get_revision(
+        visit.services, attached["integration_id"], attached["revision_number"]
+    )
+    config: dict[str, Any] = revision["config"]
+    return config

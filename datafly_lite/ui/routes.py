@@ -1,0 +1,94 @@
+"""Every page: method, path, least role, handler. A role of None needs nobody to be signed in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from datafly_lite.services import Services
+from datafly_lite.ui import dead_letters, events, integrations, overview, pipeline, pipelines, sessions
+from datafly_lite.ui.pages import Page, nothing_here
+from datafly_lite.ui.static import static_route
+from datafly_lite.ui.visit import Handler
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    method: str
+    path: str
+    role: str | None
+    handler: Handler
+
+
+ATTACHMENT = "/pipelines/{pipeline_id}/integrations/{attachment_id}"
+
+PAGES = tuple(
+    Line(*line)
+    for line in (
+        ("GET", "/setup", None, sessions.show_set_up),
+        ("POST", "/setup", None, sessions.set_up),
+        ("GET", "/login", None, sessions.show_log_in),
+        ("POST", "/login", None, sessions.log_in),
+        ("GET", "/sign-in", None, sessions.follow_link),
+        ("POST", "/logout", None, sessions.log_out),
+        #
+        ("GET", "/", "viewer", overview.show),
+        #
+        ("GET", "/pipelines", "viewer", pipelines.show_list),
+        ("GET", "/pipelines/new", "editor", pipelines.show_new),
+        ("POST", "/pipelines/new", "editor", pipelines.create),
+        ("GET", "/pipelines/{pipeline_id}", "viewer", pipeline.show),
+        ("POST", "/pipelines/{pipeline_id}/build", "editor", pipeline.build),
+        ("GET", "/pipelines/{pipeline_id}/download", "viewer", pipeline.download),
+        ("GET", "/pipelines/{pipeline_id}/settings", "viewer", pipeline.show_settings),
+        ("POST", "/pipelines/{pipeline_id}/settings", "editor", pipeline.save_settings),
+        ("GET", "/pipelines/{pipeline_id}/rotate", "admin", pipeline.confirm_rotate),
+        ("POST", "/pipelines/{pipeline_id}/rotate", "admin", pipeline.rotate),
+        ("GET", "/pipelines/{pipeline_id}/delete", "admin", pipeline.confirm_delete),
+        ("POST", "/pipelines/{pipeline_id}/delete", "admin", pipeline.delete),
+        #
+        ("GET", "/pipelines/{pipeline_id}/integrations", "viewer", integrations.show_list),
+        ("POST", "/pipelines/{pipeline_id}/integrations", "editor", integrations.attach_existing),
+        ("GET", "/pipelines/{pipeline_id}/integrations/new", "editor", integrations.show_new),
+        ("POST", "/pipelines/{pipeline_id}/integrations/new", "editor", integrations.create),
+        ("GET", ATTACHMENT, "editor", integrations.show_edit),
+        ("POST", ATTACHMENT, "editor", integrations.save),
+        ("POST", f"{ATTACHMENT}/change", "editor", integrations.change),
+        ("GET", f"{ATTACHMENT}/detach", "editor", integrations.confirm_detach),
+        ("POST", f"{ATTACHMENT}/detach", "editor", integrations.detach),
+        #
+        ("GET", "/events", "viewer", events.show_list),
+        ("GET", "/events/data", "viewer", events.data),
+        ("GET", "/events/{pipeline_id}/{message_id:path}", "viewer", events.show_trace),
+        #
+        ("GET", "/dead-letters", "viewer", dead_letters.show_list),
+        ("POST", "/dead-letters/replay", "editor", dead_letters.replay),
+        ("POST", "/dead-letters/discard", "editor", dead_letters.discard),
+    )
+)
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """All of them, the static files, and at the end a page for what no route knows."""
+    methods: dict[str, dict[str, tuple[str | None, Handler]]] = {}
+    for method, path, role, handler in PAGES:
+        methods.setdefault(path, {})[method] = (role, handler)
+    known = [Route(path, Page(services, inside)) for path, inside in methods.items()]
+    return [static_route(), *known, Route("/{path:path}", _Otherwise(services), methods=["GET"])]
+
+
+class _Otherwise:
+    """A page for people, the router's plain answer for programs."""
+
+    def __init__(self, services: Services) -> None:
+        self._page = Page(services, {"GET": (None, nothing_here)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "text/html" not in Request(scope).headers.get("accept", ""):
+            raise HTTPException(404)
+        await self._page(scope, receive, send)

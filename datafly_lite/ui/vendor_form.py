@@ -1,0 +1,149 @@
+"""A form from a vendor's declared settings, and a revision's config from what it sent.
+
+Fields are named `config.<setting>`, as the API's error details are. The product's own `endpoint` and
+`consent_categories` are fields too; `steps` and `events` are kept as the revision before had them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from datafly_lite.ui.forms import Form, Problems
+from datafly_lite.ui.pipeline_fields import pairs
+from datafly_lite.vendors import Vendor
+from datafly_lite.vendors.declaration import MASK, RESERVED, Setting
+
+PREFIX = "config."
+TICKED = "on"
+
+ENDPOINT = Setting(
+    name="endpoint",
+    label="Endpoint",
+    type="url",
+    placeholder="https://example.com/collect",
+    help="Replaces the vendor's own address. Leave it empty unless you test against another server.",
+)
+CONSENT = "consent_categories"
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """What the template draws for one setting. `needs` is `other=value` where only that asks for it."""
+
+    name: str
+    label: str
+    kind: str
+    value: str
+    help: str
+    placeholder: str
+    choices: tuple[tuple[str, str], ...]
+    is_required: bool
+    is_stored: bool
+    needs: str
+    needs_words: str
+
+
+def field_names(vendor: Vendor) -> list[str]:
+    """Of all fields that the form can have."""
+    names = ["name", "description", "change_summary", f"{PREFIX}{ENDPOINT.name}", f"{PREFIX}{CONSENT}"]
+    return [*names, *(PREFIX + setting.name for setting in vendor.settings)]
+
+
+def fields(vendor: Vendor, form: Form, stored: Mapping[str, Any] | None = None) -> list[Field]:
+    """In the vendor's own order."""
+    labels = {setting.name: setting.label for setting in vendor.settings}
+    return [_field(setting, form, labels, stored or {}) for setting in vendor.settings]
+
+
+def endpoint_field(form: Form) -> Field:
+    """For the part of the form that most leave closed."""
+    return _field(ENDPOINT, form, {}, {})
+
+
+def _field(setting: Setting, form: Form, labels: Mapping[str, str], stored: Mapping[str, Any]) -> Field:
+    name = PREFIX + setting.name
+    other, value = setting.required_if or ("", "")
+    return Field(
+        name=name,
+        label=setting.label,
+        kind=setting.type,
+        value=("on" if form.ticked(name) else "") if setting.type == "boolean" else form.text(name),
+        help=setting.help,
+        placeholder=setting.placeholder,
+        choices=tuple((one, one) for one in setting.choices),
+        is_required=setting.required,
+        is_stored=stored.get(setting.name) == MASK,
+        needs=f"{PREFIX}{other}={value}" if other else "",
+        needs_words=f"For {labels.get(other, other)}: {value}." if other else "",
+    )
+
+
+def form_of(vendor: Vendor, config: Mapping[str, Any], name: str = "") -> Form:
+    """The form as a config fills it; an empty config gives the vendor's defaults. Secrets stay out."""
+    found = [("name", name)]
+    for setting in vendor.settings:
+        value = config.get(setting.name, setting.default)
+        if setting.type == "boolean":
+            found += [(PREFIX + setting.name, TICKED)] if value is True else []
+        elif setting.type != "secret":
+            found.append((PREFIX + setting.name, _text(value)))
+    found.append((PREFIX + ENDPOINT.name, _text(config.get(ENDPOINT.name))))
+    categories = config.get(CONSENT, list(vendor.consent_categories))
+    found.append((PREFIX + CONSENT, ", ".join(map(str, categories))))
+    return Form(found)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {one}" for name, one in value.items())
+    return str(value)
+
+
+def config_of(
+    vendor: Vendor, form: Form, problems: Problems, stored: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The config to save: empty fields are left out, and an empty secret keeps the one that is stored."""
+    before = stored or {}
+    config: dict[str, Any] = {
+        name: before[name] for name in RESERVED if name in before and name not in (ENDPOINT.name, CONSENT)
+    }
+    for setting in vendor.settings:
+        value = _value(setting, form, problems)
+        if value in ("", {}) and setting.type == "secret" and before.get(setting.name) == MASK:
+            value = MASK
+        if value not in ("", {}):
+            config[setting.name] = value
+    if endpoint := form.word(PREFIX + ENDPOINT.name):
+        config[ENDPOINT.name] = endpoint
+    categories = words(form.text(PREFIX + CONSENT))
+    if categories != list(vendor.consent_categories):
+        config[CONSENT] = categories
+    return config
+
+
+def words(text: str) -> list[str]:
+    """`analytics, marketing` -> two words."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _value(setting: Setting, form: Form, problems: Problems) -> Any:
+    name = PREFIX + setting.name
+    if setting.type == "boolean":
+        return form.ticked(name)
+    if setting.type == "object":
+        return pairs(form, name, ":", problems)
+    if setting.type == "secret":
+        return form.text(name)
+    text = form.word(name)
+    # What is no number goes on as text: it may be a pipeline parameter, and the check says if not.
+    return int(text) if setting.type == "integer" and _is_whole(text) else text
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 15
+
+
