@@ -24,15 +24,18 @@ def canonical(context: Mapping[str, Any]) -> dict[str, bool]:
     if not isinstance(consent, Mapping):
         return {}
     found: dict[str, bool] = {}
-    for choices in (consent, consent.get("categoryPreferences"), consent.get("categories")):
-        for name, choice in choices.items() if isinstance(choices, Mapping) else ():
-            if isinstance(choice, bool):
-                category = ALIASES.get(name, name)
-                found[category] = choice or found.get(category, False)
-    stated = consent.get("canonical")
-    if isinstance(stated, Mapping):
-        found |= {name: choice for name, choice in stated.items() if isinstance(choice, bool)}
-    return found
+    for stated in (consent, consent.get("categoryPreferences"), consent.get("categories")):
+        for name, choice in _choices(stated).items():
+            category = ALIASES.get(name, name)
+            found[category] = choice or found.get(category, False)
+    return found | _choices(consent.get("canonical"))
+
+
+def _choices(stated: Any) -> dict[str, bool]:
+    """The booleans of an object; whatever else stands there is no choice."""
+    if not isinstance(stated, Mapping):
+        return {}
+    return {str(name): choice for name, choice in stated.items() if isinstance(choice, bool)}
 
 
 def is_refused(context: Mapping[str, Any], categories: Iterable[str]) -> bool:

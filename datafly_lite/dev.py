@@ -14,7 +14,8 @@ from datafly_lite.settings import Settings
 from datafly_lite.twins import DEMO_WEBHOOK_SECRET, twins_app
 
 DEMO_OWNER = "owner@localhost"
-DEMO_PIPELINE = {"name": "Demo shop", "slug": "demo-shop", "type": "web", "labels": ["env:demo"]}
+DEMO_SLUG = "demo-shop"
+DEMO_PIPELINE = {"name": "Demo shop", "slug": DEMO_SLUG, "type": "web", "labels": ["env:demo"]}
 
 
 def twins_port(settings: Settings) -> int:
@@ -42,9 +43,9 @@ async def twins(settings: Settings) -> AsyncIterator[None]:
 
 async def ensure_demo(services: Services) -> str:
     """The demo pipeline's key; on the first start it is made, with both vendors attached."""
-    found = await pipelines.list_pipelines(services, search=DEMO_PIPELINE["slug"])
+    found = await pipelines.list_pipelines(services, search=DEMO_SLUG)
     for pipeline in found["pipelines"]:
-        if pipeline["slug"] == DEMO_PIPELINE["slug"]:
+        if pipeline["slug"] == DEMO_SLUG:
             return str(pipeline["pipeline_key"])
     made = await pipelines.create_pipeline(services, dict(DEMO_PIPELINE))
     base_url = f"http://127.0.0.1:{twins_port(services.settings)}"

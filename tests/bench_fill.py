@@ -41,35 +41,42 @@ def _arrival(message_id: str, now_ms: int) -> Arrival:
     return Arrival("pip_bench", envelope, raw, event)
 
 
-async def insert(store: Store, count: int) -> float:
-    """Store `count` events in commits of 500; events a second of the time in the store alone."""
-    spent_s = 0.0
-    append = Appender(WINDOW_DAYS).append
-    for _ in range(count // (ITEM_EVENTS * ITEMS_A_COMMIT)):
-        items: list[Sequence[Arrival]] = [arrivals(ITEM_EVENTS) for _ in range(ITEMS_A_COMMIT)]
-        started_s = time.perf_counter()
-        futures = [store.writer.write_batched(append, item) for item in items]
-        for future in futures:
-            await future
-        spent_s += time.perf_counter() - started_s
-    return count / spent_s
+class Filling:
+    """An open store and the one appender that knows its ids."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._append = Appender(WINDOW_DAYS).append
 
-async def in_turn(*stores: Store) -> list[float]:
-    """The speed of each store, one after the other, so that the machine's moods meet both."""
-    return [await insert(store, PROBE_EVENTS) for store in stores]
+    async def insert(self, count: int) -> float:
+        """Store `count` events in commits of 500; events a second of the time in the store alone."""
+        spent_s = 0.0
+        for _ in range(count // (ITEM_EVENTS * ITEMS_A_COMMIT)):
+            items: list[Sequence[Arrival]] = [arrivals(ITEM_EVENTS) for _ in range(ITEMS_A_COMMIT)]
+            started_s = time.perf_counter()
+            futures = [self._store.writer.write_batched(self._append, item) for item in items]
+            for future in futures:
+                await future
+            spent_s += time.perf_counter() - started_s
+        return count / spent_s
 
 
 def fill_speeds(folder: Path, events: int) -> tuple[float, float]:
     """Events a second into an empty store, and into one that holds `events`: medians, taken in turns."""
 
     async def run() -> tuple[float, float]:
-        async with open_store(folder / "full" / "datafly.db") as full:
-            await insert(full, events)
-            async with open_store(folder / "empty" / "datafly.db") as empty:
-                rates = [await in_turn(empty, full) for _ in range(PROBES)]
-        into_empty, into_full = zip(*rates, strict=True)
-        return statistics.median(into_empty), statistics.median(into_full)
+        async with (
+            open_store(folder / "full" / "datafly.db") as full,
+            open_store(folder / "empty" / "datafly.db") as empty,
+        ):
+            into_full, into_empty = Filling(full), Filling(empty)
+            await into_full.insert(events)
+            rates = [
+                (await into_empty.insert(PROBE_EVENTS), await into_full.insert(PROBE_EVENTS))
+                for _ in range(PROBES)
+            ]
+        of_empty, of_full = zip(*rates, strict=True)
+        return statistics.median(of_empty), statistics.median(of_full)
 
     return anyio.run(run)
 
@@ -79,7 +86,7 @@ def fill(database: Path, events: int) -> None:
 
     async def run() -> None:
         async with open_store(database) as store:
-            await insert(store, events)
+            await Filling(store).insert(events)
             end = await store.read(raw_events.end)
             await store.write(write_processed, CONSUMER, Changes(end, [], [], [], []))
 

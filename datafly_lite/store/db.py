@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,8 +36,8 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Call `work(connection, *args)` on the connection's thread."""
-        result: T = await self._execute(work, self._conn, *args)
-        return result
+        execute: Callable[..., Awaitable[T]] = self._execute
+        return await execute(work, self._conn, *args)
 
     async def ended(self) -> None:
         """Wait for the thread of a connection that did not open: it answers to this event loop once more."""
@@ -127,7 +127,8 @@ def _lock(path: Path) -> int:
 async def _connect(path: Path, connector: Callable[[], sqlite3.Connection]) -> Connection:
     connection = Connection(connector, iter_chunk_size=64)
     try:
-        return await connection
+        await connection
+        return connection
     except BaseException as error:
         await connection.ended()
         if isinstance(error, sqlite3.Error):

@@ -33,11 +33,16 @@ class Appender:
     ) -> list[list[Appended]]:
         """Store the events of each request in order; a list of results for each."""
         before = end(connection)
-        self._seen.open(connection, before, requests[-1][-1].envelope.received_at_ms)
+        keys = [[_key(arrival) for arrival in arrivals] for arrivals in requests]
+        now_ms = requests[-1][-1].envelope.received_at_ms
+        self._seen.open(connection, before, now_ms, [key for one in keys for key in one])
         rows: list[Row] = []
         results = [
-            [self._place(connection, arrival, before + 1, rows) for arrival in arrivals]
-            for arrivals in requests
+            [
+                self._place(connection, arrival, key, before + 1, rows)
+                for arrival, key in zip(*one, strict=True)
+            ]
+            for one in zip(requests, keys, strict=True)
         ]
         connection.executemany("INSERT INTO raw_events VALUES (?, ?, ?, ?, ?)", rows)
         self._seen.save(connection)
@@ -45,17 +50,20 @@ class Appender:
         return results
 
     def _place(
-        self, connection: sqlite3.Connection, arrival: Arrival, first: int, rows: list[Row]
+        self, connection: sqlite3.Connection, arrival: Arrival, key: bytes, first: int, rows: list[Row]
     ) -> Appended:
         envelope = arrival.envelope
         offset = first + len(rows)
-        key = digest(arrival.pipeline_id, envelope.message_id)
         found = self._seen.take(connection, key, offset, envelope.received_at_ms)
         if found is not None:
             return Appended(found, True)
         sealed = encode_envelope(envelope)
         rows.append((offset, arrival.pipeline_id, envelope.received_at_ms, sealed, arrival.raw))
         return Appended(offset, False)
+
+
+def _key(arrival: Arrival) -> bytes:
+    return digest(arrival.pipeline_id, arrival.envelope.message_id)
 
 
 def _count(
