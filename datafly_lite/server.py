@@ -20,7 +20,6 @@ from datafly_lite.errors import SettingsError
 ASGIApp = Callable[..., Awaitable[None]]
 
 KEEP_ALIVE_S = 75
-WEBSOCKET_PING_S = 20
 MAX_HEAD_SIZE_BYTES = 65_536
 BAD_FRAMING = (
     b'{"success":false,"code":"invalid_payload",'
@@ -41,7 +40,8 @@ def config(bind: str, *, shutdown_timeout_s: float) -> Config:
     made.read_timeout = None  # a timer for each read costs a tenth of an event; `bounded` has one a body
     made.graceful_timeout = shutdown_timeout_s
     made.h11_max_incomplete_size = MAX_HEAD_SIZE_BYTES
-    made.websocket_ping_interval = WEBSOCKET_PING_S
+    # Hypercorn's pinger outlives its WebSocket by up to this long and holds up the stop (stream.py has one).
+    made.websocket_ping_interval = None
     made.websocket_max_message_size = MAX_HEAD_SIZE_BYTES
     return made
 

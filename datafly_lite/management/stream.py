@@ -1,7 +1,8 @@
 """The debug stream: a WebSocket that shows what happens now (api.md, section 2, live).
 
 The client's first message is `{"action": "subscribe", "filters": {...}}`; another one replaces the
-filters. Frames follow as they happen. A reader that is too slow is told `{"missed": n}`.
+filters. Frames follow as they happen. A reader that is too slow is told `{"missed": n}`; every half
+minute `{"missed": 0}` keeps proxies from closing a stream on which nothing happens.
 """
 
 from __future__ import annotations
@@ -151,6 +152,7 @@ class _Viewing:
             await anyio.sleep(self._recheck_s)
             try:
                 await _viewer(self._websocket, self._services, touch=False)
+                await self._say({"missed": 0})
             except AdminError as error:
                 await self._websocket.close(REFUSED, error.code)
                 return
