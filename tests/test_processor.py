@@ -264,3 +264,16 @@ async def test_a_trace_says_when_todays_program_takes_another_way(data_dir: Path
         trace = await path.tracer.trace(PIPELINE, "m-1")
         assert trace is not None
         assert (trace.recomputed_alike, trace.program) == (False, "0.0.1")
+
+
+@pytest.mark.anyio
+async def test_an_integration_detached_since_the_routing_gets_nothing(data_dir: Path) -> None:
+    """The configuration of the processor is older than the store's: nobody would ever send the row."""
+    async with open_path(data_dir) as path:
+        await path.store.write(
+            lambda connection: connection.execute("UPDATE pipeline_integrations SET detached_at_ms = 1")
+        )
+        await path.send(arrival("m-1"), arrival("m-2"))
+        await path.process()
+        rows = await path.rows("SELECT status, reason FROM deliveries")
+        assert [tuple(row.values()) for row in rows] == [("dropped", "routing")] * 2

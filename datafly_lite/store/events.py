@@ -87,6 +87,8 @@ def write_processed(connection: sqlite3.Connection, consumer: str, changes: Chan
         """,
         changes.deliveries,
     )
+    if changes.deliveries:
+        _drop_detached(connection, changes.deliveries[0])
     connection.executemany(
         """
         INSERT INTO identities VALUES (?, ?, ?, ?, ?)
@@ -101,6 +103,19 @@ def write_processed(connection: sqlite3.Connection, consumer: str, changes: Chan
     connection.execute(
         "INSERT INTO offsets VALUES (?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset",
         (consumer, changes.offset),
+    )
+
+
+def _drop_detached(connection: sqlite3.Connection, first: DeliveryRow) -> None:
+    """An integration may have been detached since the batch was routed: nobody would send for it."""
+    connection.execute(
+        """
+        UPDATE deliveries SET status = 'dropped', reason = 'routing', finished_at_ms = ?
+         WHERE offset >= ? AND status = 'pending' AND pipeline_integration_id IN (
+               SELECT a.id FROM pipeline_integrations AS a JOIN pipelines AS p ON p.id = a.pipeline_id
+                WHERE a.detached_at_ms IS NOT NULL OR p.deleted_at_ms IS NOT NULL)
+        """,
+        (first.created_at_ms, first.offset),
     )
 
 
