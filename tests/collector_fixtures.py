@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one browser and one site a module, a new profile a test."""
+"""Fixtures of the browser tests: one browser a module, a new site and profile a test."""
 
 from __future__ import annotations
 
@@ -16,16 +16,11 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def started_site() -> Iterator[Site]:
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """On a port of its own, so that the last beacon of one test's page does not reach the next test."""
     with running_site() as running:
         yield running
-
-
-@pytest.fixture
-def site(started_site: Site) -> Site:
-    started_site.reset()
-    return started_site
 
 
 @pytest.fixture

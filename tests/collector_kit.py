@@ -74,10 +74,6 @@ class Site:
         self.scripts: dict[str, bytes] = {}
         self.replies: list[Reply] = []
         self.recorded: list[Recorded] = []
-
-    def reset(self) -> None:
-        for kept in (self.pages, self.scripts, self.replies, self.recorded):
-            kept.clear()
         self.script("/c/d.js")
 
     def script(self, path: str, key: str = KEY, **config: Any) -> None:
@@ -148,7 +144,6 @@ def running_site() -> Iterator[Site]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), OwnHandler) as server:
         site = OwnHandler.site = Site(server.server_port)
-        server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
@@ -198,6 +193,10 @@ class Visitor:
         wait_until(lambda: page.evaluate("1") and any(fragment in text for text in self.said), fragment)
         assert len([text for text in self.said if text.startswith("datafly.js: ")]) == 1, self.said
 
+    def arrived(self, count: int) -> None:
+        """Wait for so many events: beacons and requests overtake one another."""
+        wait_until(lambda: len(self.site.events()) >= count, f"{count} events, not {self.site.recorded}")
+
     def expect(self, page: Page, *seen: tuple[Any, ...]) -> list[dict[str, Any]]:
         """Exactly these events reached the server, in this order, and nothing went wrong in the page.
 
@@ -208,12 +207,14 @@ class Visitor:
         return self.expect_without_sentinel(*seen, ("track", SENTINEL))[:-1]
 
     def expect_without_sentinel(self, *seen: tuple[Any, ...]) -> list[dict[str, Any]]:
-        wait_until(lambda: len(self.site.events()) >= len(seen), f"{len(seen)} events")
+        self.arrived(len(seen))
         events = self.site.events()
-        assert [(event["type"], _what(event, self.site)) for event in events] == list(seen)
+        happened = [(event["type"], _what(event, self.site)) for event in events]
+        assert happened == list(seen), happened
         assert len({event["messageId"] for event in events}) == len(events)
-        assert {(one.method, one.path) for one in self.site.recorded} == {("POST", "/v1/batch")}
-        assert self.failures == []
+        requests = {(one.method, one.path) for one in self.site.recorded}
+        assert requests == {("POST", "/v1/batch")}, requests
+        assert self.failures == [], self.failures
         return events
 
 
