@@ -1,0 +1,133 @@
+// The rows of the live list, cloned from the page's own templates: the markup stands in one place.
+
+const KEPT_ROWS = 200;
+const FIELDS = ["type", "event", "user_id", "anonymous_id", "pipeline_id", "message_id"];
+
+export class EventRows {
+  constructor(list) {
+    this.body = list.querySelector("tbody");
+    this.template = list.querySelector("template.live-row");
+    this.badges = new Map([...list.querySelectorAll("template.live-badge")].map((one) => [one.dataset.state, one]));
+    this.names = new Map([...document.querySelectorAll("#pipeline_id option")].map((one) => [one.value, one.textContent]));
+    this.known = new Map([...this.body.rows].map((row) => [row.dataset.key, row]));
+    this.ways = new Map();
+  }
+
+  get isEmpty() {
+    return !this.body.rows.length;
+  }
+
+  // A frame of the stream.
+  take(frame, filters) {
+    const key = keyOf(frame);
+    if (frame.stage === "processed" || frame.stage === "dropped") {
+      if (!isWanted({ ...frame, ...frame.data }, filters)) return;
+      const pending = frame.data.integrations?.length ?? 0;
+      this.put({ ...frame.data, ...frame, received_at: frame.timestamp, drop_reason: frame.data.reason, deliveries: { pending } }, true);
+    } else if (frame.stage === "response" && this.known.has(key)) {
+      this.note(key, frame.data);
+    }
+  }
+
+  // What /events/data gives, the newest first. With a status asked for, rows can leave the list too.
+  putAll(events, filters) {
+    if (filters.status) [...this.body.rows].forEach((row) => this.forget(row));
+    for (const event of events) this.put(event, false);
+  }
+
+  // An event as /events/data gives it: a new row in its place, or the newer state of one that is there.
+  put(event, isNew) {
+    const key = keyOf(event);
+    const row = this.known.get(key) ?? this.add(key, event, isNew);
+    fillTime(row.querySelector("time"), event.received_at);
+    this.ways.set(key, { ...event.deliveries });
+    this.drawDeliveries(row, event.drop_reason, event.deliveries);
+  }
+
+  add(key, event, isNew) {
+    const row = this.template.content.firstElementChild.cloneNode(true);
+    const [, name, type, who, pipeline] = row.cells;
+    row.dataset.key = key;
+    row.classList.toggle("is-new", isNew);
+    link(name.firstElementChild, `/events/${part(event.pipeline_id)}/${part(event.message_id)}`, event.event || `(${event.type})`);
+    type.textContent = event.type ?? "";
+    fillWho(who, event);
+    link(pipeline.firstElementChild, `/pipelines/${part(event.pipeline_id)}`, event.pipeline_name || this.names.get(event.pipeline_id) || event.pipeline_id);
+    this.body.insertBefore(row, this.placeOf(event.received_at));
+    this.known.set(key, row);
+    while (this.body.rows.length > KEPT_ROWS) this.forget(this.body.lastElementChild);
+    return row;
+  }
+
+  // The list is the newest first; ISO times compare as texts. Null is the end.
+  placeOf(time) {
+    return [...this.body.rows].find((row) => row.querySelector("time").dateTime <= time) ?? null;
+  }
+
+  forget(row) {
+    this.known.delete(row.dataset.key);
+    this.ways.delete(row.dataset.key);
+    row.remove();
+  }
+
+  // One delivery moved on: from pending to what its answer made of it.
+  note(key, data) {
+    const counts = this.ways.get(key);
+    if (!counts || !counts.pending || data.delivery_status === "pending") return;
+    counts.pending--;
+    counts[data.delivery_status] = (counts[data.delivery_status] ?? 0) + 1;
+    this.drawDeliveries(this.known.get(key), null, counts);
+  }
+
+  drawDeliveries(row, dropReason, counts) {
+    const cell = row.querySelector(".deliveries");
+    if (dropReason) return cell.replaceChildren(this.badge("dropped", `dropped: ${dropReason}`));
+    const shown = Object.entries(counts).filter(([, number]) => number);
+    if (!shown.length) return cell.replaceChildren(quiet("none"));
+    cell.replaceChildren(...shown.flatMap(([state, number]) => [this.badge(state, `${number} ${state}`), " "]));
+  }
+
+  badge(state, words) {
+    const badge = this.badges.get(state).content.firstElementChild.cloneNode(true);
+    badge.lastChild.textContent = ` ${words}`;
+    return badge;
+  }
+}
+
+function keyOf({ pipeline_id, message_id }) {
+  return `${pipeline_id} ${message_id}`;
+}
+
+function isWanted(data, filters) {
+  return !filters.status && FIELDS.every((name) => !filters[name] || data[name] === filters[name]);
+}
+
+function part(text) {
+  return encodeURIComponent(text);
+}
+
+function link(element, href, text) {
+  element.href = href;
+  element.textContent = text;
+}
+
+function fillTime(element, iso) {
+  element.dateTime = iso;
+  element.title = iso;
+  element.textContent = iso.replace("T", " ").replace("Z", "");
+}
+
+function fillWho(cell, { user_id, anonymous_id }) {
+  const [name, id, words] = user_id ? ["user_id", user_id, "User"] : ["anonymous_id", anonymous_id, "Anonymous"];
+  if (!id) return cell.replaceChildren(quiet("nobody"));
+  link(cell.firstElementChild, `/events?${name}=${part(id)}`, id);
+  cell.firstElementChild.title = `${words} ${id}`;
+  cell.firstElementChild.classList.toggle("quiet", !user_id);
+}
+
+function quiet(words) {
+  const span = document.createElement("span");
+  span.className = "quiet";
+  span.textContent = words;
+  return span;
+}
