@@ -73,6 +73,10 @@ PAGES = tuple(
 )
 
 
+ELSEWHERE = ("/v1/", "/c/", "/static/", "/demo/")
+"""Below these nobody looks for a page."""
+
+
 def routes(services: Services) -> list[BaseRoute]:
     """All of them, the static files, and at the end a page for what no route knows."""
     methods: dict[str, dict[str, tuple[str | None, Handler]]] = {}
@@ -89,6 +93,7 @@ class _Otherwise:
         self._page = Page(services, {"GET": (None, nothing_here)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "text/html" not in Request(scope).headers.get("accept", ""):
+        is_page = "text/html" in Request(scope).headers.get("accept", "")
+        if not is_page or scope["path"].startswith(ELSEWHERE):
             raise HTTPException(404)
         await self._page(scope, receive, send)
