@@ -47,8 +47,8 @@ async def create_owner(settings: Settings, email: str, password: str) -> str:
             authority = Authority(store, settings, system_clock)
             owner = await authority.owner()
             if owner is None:
-                await authority.ensure_owner(email, password)
-                return f"{email} is the owner now"
+                owner = await authority.ensure_owner(email, password)
+                return f"{owner.email if owner else email} is the owner now"
             await authority.reset_password(owner, password)
             return f"the owner {owner.email} has a new password, and is signed out everywhere"
     finally:

@@ -30,9 +30,7 @@ async def twins(settings: Settings) -> AsyncIterator[None]:
         yield
         return
     stop = anyio.Event()
-    listener = server.Listener(
-        server.config(f"127.0.0.1:{twins_port(settings)}", shutdown_timeout_s=1)
-    )
+    listener = server.Listener(server.config(f"127.0.0.1:{twins_port(settings)}", shutdown_timeout_s=1))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, twins_app(), stop.wait)
         try:

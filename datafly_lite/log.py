@@ -46,10 +46,10 @@ class Log:
 
         Raises StorageUnavailable at once, or through the future, when nothing was stored.
         """
-        future = self._store.writer.write_batched(self._append, arrivals)
+        future = self._store.writer.write_batched(self._append, arrivals, len(arrivals))
         # A callback, not the caller's code after `await`: the caller may be gone by then.
         future.add_done_callback(lambda done: self._publish(arrivals, done))
-        return future
+        return asyncio.shield(future)  # a caller that is cancelled must not cancel the callback's view of it
 
     def _publish(self, arrivals: Sequence[Arrival], done: asyncio.Future[list[Appended]]) -> None:
         if done.cancelled() or done.exception() is not None:

@@ -79,7 +79,10 @@ def request(
 class Server:
     """`datafly-lite serve` as a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, output: IO[bytes]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, output: IO[bytes], up: str = "/readyz"
+    ) -> None:
+        self._up = up
         self.process = process
         self.port = port
         self.pid = process.pid
@@ -92,11 +95,11 @@ class Server:
         return self._output.read().decode("utf-8", "replace")
 
     def ready(self) -> bool:
-        """Whether /readyz says yes; fails with the output when the process is gone."""
+        """Whether it is up; fails with the output when the process is gone."""
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.output()}")
         try:
-            return request(f"{self.base_url}/readyz").status == 200
+            return request(f"{self.base_url}{self._up}").status == 200
         except OSError:
             return False
 
@@ -130,8 +133,9 @@ def running_server(
     dev: bool = False,
     env: Mapping[str, str] | None = None,
     command: tuple[str, ...] = (sys.executable, "-m", "datafly_lite"),
+    up: str = "/readyz",
 ) -> Iterator[Server]:
-    """Start the installed command on a free port and wait for /readyz; stop it at the end.
+    """Start the installed command on a free port and wait until `up` answers 200; stop it at the end.
 
     An exit code other than 0 at the end fails, unless the test killed or stopped it itself.
     """
@@ -150,9 +154,9 @@ def running_server(
             stderr=subprocess.STDOUT,
             env=environment(settings),
         )
-        server = Server(process, port, output)
+        server = Server(process, port, output, up)
         try:
-            wait_until(server.ready, "/readyz answers 200", START_TIMEOUT_S)
+            wait_until(server.ready, f"{up} answers 200", START_TIMEOUT_S)
             yield server
             if process.poll() is None:
                 code = server.terminate()

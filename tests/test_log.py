@@ -144,3 +144,23 @@ async def test_segments_close_when_full_and_still_know_their_ids(
     async with open_path(data_dir) as path:
         assert await path.send(arrival("m-3"), arrival("m-34"), arrival("m-35")) == [True, True, False]
         assert await path.store.read(message_ids.find, PIPELINE, "m-17") == 18
+
+
+async def test_an_event_whose_sender_went_away_is_processed_all_the_same(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        future = path.log.append([arrival("m-1")])
+        future.cancel()
+        await path.send(arrival("m-2"))
+        assert path.log.end == 2
+        assert ids(await read_all(path)) == ["m-1", "m-2"]
+
+
+async def test_batches_share_a_commit_by_their_events(data_dir: Path) -> None:
+    async with open_path(data_dir) as path:
+        before = path.store.writer.commits
+        requests = [[arrival(f"m-{request}-{number}") for number in range(400)] for request in range(5)]
+        futures = [path.log.append(arrivals) for arrivals in requests]
+        for future in futures:
+            await future
+        assert path.store.writer.commits - before == 3, "at most 1,000 events a commit"
+        assert path.log.end == 2_000

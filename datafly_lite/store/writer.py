@@ -46,12 +46,13 @@ log = structlog.get_logger(__name__)
 class _Job:
     """Work with the items and futures that wait for it: one each, or many for a batched function."""
 
-    __slots__ = ("batched", "failure", "futures", "items", "results", "work")
+    __slots__ = ("batched", "failure", "futures", "items", "results", "rows", "work")
 
     def __init__(self, work: Callable[..., Any], *, batched: bool) -> None:
         self.work = work
         self.batched = batched
         self.items: list[Any] = []
+        self.rows = 0
         self.futures: list[asyncio.Future[Any]] = []
         self.results: list[Any] = []
         self.failure: BaseException | None = None
@@ -108,7 +109,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many changes wait for their commit."""
+        """How many rows wait for their commit; a change that is not batched counts as one."""
         return self._waiting
 
     async def write(self, work: Callable[..., T], *args: Any) -> T:
@@ -118,18 +119,18 @@ class Writer:
         result: T = await self._enqueue(job, args)
         return result
 
-    def write_batched(self, work: Batch[ItemT, T], item: ItemT) -> asyncio.Future[T]:
-        """Add `item` to the next call of `work(connection, items)`, which gives one result an item.
+    def write_batched(self, work: Batch[ItemT, T], item: ItemT, rows: int = 1) -> asyncio.Future[T]:
+        """Add `item`, which is `rows` rows, to the next call of `work(connection, items)`.
 
-        Raises StorageUnavailable at once when the queue is full.
+        `work` gives one result an item. Raises StorageUnavailable at once when the queue is full.
         """
         job = self._jobs[-1] if self._jobs else None
-        if job is None or job.work is not work or len(job.items) >= MAX_ROWS_A_COMMIT:
+        if job is None or job.work is not work or job.rows + rows > MAX_ROWS_A_COMMIT:
             job = _Job(work, batched=True)
             self._jobs.append(job)
-        return self._enqueue(job, item)
+        return self._enqueue(job, item, rows)
 
-    def _enqueue(self, job: _Job, item: Any) -> asyncio.Future[Any]:
+    def _enqueue(self, job: _Job, item: Any, rows: int = 1) -> asyncio.Future[Any]:
         if self.broken is not None or self._stopping or self._waiting >= self._queue_limit:
             if not job.items:
                 self._jobs.remove(job)
@@ -139,7 +140,8 @@ class Writer:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job.items.append(item)
         job.futures.append(future)
-        self._waiting += 1
+        job.rows += rows
+        self._waiting += rows
         self._wake.set()
         return future
 
@@ -166,9 +168,9 @@ class Writer:
     def _take(self) -> list[_Job]:
         taken: list[_Job] = []
         rows = 0
-        while self._jobs and rows < MAX_ROWS_A_COMMIT:
+        while self._jobs and (not taken or rows + self._jobs[0].rows <= MAX_ROWS_A_COMMIT):
             taken.append(self._jobs.popleft())
-            rows += len(taken[-1].items)
+            rows += taken[-1].rows
         self._waiting -= rows
         return taken
 
