@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import msgspec
@@ -80,6 +82,7 @@ async def show_trace(visit: Visit) -> Response:
         canonical=trace.canonical or {},
         envelope=msgspec.to_builtins(trace.envelope),
         pipeline_name=await _pipeline_name(visit, trace.pipeline_id),
+        correction_s=correction_s(trace.canonical or {}),
         is_moving=is_moving(trace),
     )
 
@@ -88,6 +91,15 @@ def title_of(trace: Trace) -> str:
     """What a person would call the event: its name, else its type."""
     event = trace.canonical or {}
     return str(event.get("event") or event.get("name") or event.get("type") or "Event")
+
+
+def correction_s(event: Mapping[str, Any]) -> float:
+    """By how many seconds the sender's time was shifted, because its clock is wrong; 0 where it was not."""
+    try:
+        claimed, used = (datetime.fromisoformat(event[name]) for name in ("originalTimestamp", "timestamp"))
+        return round((used - claimed.replace(tzinfo=claimed.tzinfo or UTC)).total_seconds(), 3)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def is_moving(trace: Trace) -> bool:
