@@ -450,3 +450,16 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(appliance: Appliance)
             connection.sendall(head.encode() + b'{"type":"track","event":"half"')
     appliance.still_serves()
     assert "Traceback" not in appliance.server.output()
+
+
+def test_a_deep_part_of_a_batch_is_refused_and_the_rest_kept(appliance: Appliance) -> None:
+    deep = b'{"a":' * 40 + b"1" + b"}" * 40
+    good = b'{"type":"track","event":"x","messageId":"beside-deep"}'
+    bad = b'{"type":"track","event":"x","properties":%s}' % deep
+    mixed = appliance.post(b'{"batch":[%s,%s]}' % (bad, good), "/v1/batch").json()
+    assert (mixed["accepted"], mixed["rejected"], mixed["errors"][0]["code"]) == (1, 1, "invalid_json")
+    assert appliance.stored("beside-deep")["event"] == "x"
+    for body in (b'{"context":%s,"batch":[%s]}' % (deep, good), b'{"batch":%s}' % (b"[" * 5_000 + b"]" * 5_000)):
+        refused = appliance.post(body, "/v1/batch")
+        assert (refused.status, refused.json()["code"]) == (400, "invalid_json")
+    appliance.still_serves()

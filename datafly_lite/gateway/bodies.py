@@ -50,14 +50,16 @@ def too_large(limit_bytes: int) -> Refused:
     )
 
 
-def decode(decoder: Callable[[bytes], T], body: bytes, max_depth: int) -> tuple[T, bool]:
+def decode(decoder: Callable[[bytes], T], body: bytes, max_depth: int | None) -> tuple[T, bool]:
     """The value, and whether lone surrogates had to be replaced by U+FFFD first.
 
     A title cut inside an emoji makes the decoder refuse the whole body, so that is mended and tried
-    once more. Raises Refused `invalid_json` or `invalid_payload`.
+    once more. `max_depth` None leaves the depth to who decodes the parts. Raises Refused
+    `invalid_json` or `invalid_payload`.
     """
     body = body.removeprefix(UTF8_BOM)
-    _check_depth(body, max_depth)
+    if max_depth is not None:
+        _check_depth(body, max_depth)
     try:
         return _decode(decoder, body), False
     except Refused:

@@ -44,18 +44,22 @@ class Wire(msgspec.Struct, rename="camel"):
     write_key: str | None = None
 
 
+ABSENT = msgspec.Raw(b"null")
+
+
 class Batch(msgspec.Struct, rename="camel"):
-    """Events that share a request; each is decoded for itself, so that one bad one hurts no other."""
+    """Events that share a request; each part is decoded for itself, so that one bad event hurts no other."""
 
     batch: list[msgspec.Raw]
     write_key: str | None = None
     sent_at: str | None = None
-    context: dict[str, Any] | None = None
-    integrations: dict[str, Any] | None = None
+    context: msgspec.Raw = ABSENT
+    integrations: msgspec.Raw = ABSENT
 
 
 decode_wire = msgspec.json.Decoder(Wire, strict=True).decode
 decode_batch = msgspec.json.Decoder(Batch, strict=True).decode
+decode_shared = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 def normalise(envelope: Envelope, wire: Wire) -> Event:
@@ -133,13 +137,16 @@ def _read_one(body: bytes, limits: Limits) -> Reading:
 
 
 def _read_batch(body: bytes, limits: Limits) -> Reading:
-    batch, repaired = bodies.decode(decode_batch, body, limits.max_depth)
+    batch, repaired = bodies.decode(decode_batch, body, None)
     if len(batch.batch) > limits.max_batch_events:
         raise Refused(
             "batch_too_large",
             f"{len(batch.batch):,} events in one batch, at most {limits.max_batch_events:,} are taken",
         )
-    shared = {"context": batch.context, "integrations": batch.integrations}
+    shared = {
+        name: bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
+        for name, raw in (("context", batch.context), ("integrations", batch.integrations))
+    }
     items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
     return Reading(
         write_key=batch.write_key
