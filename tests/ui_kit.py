@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
-import anyio
-import pytest
+from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from datafly_lite.auth import SESSION_COOKIE
@@ -46,7 +45,8 @@ def store_with_users(data_dir: Path) -> None:
     """A new store with a user and an open session for each role; the owner's password is the kit's."""
     data_dir.mkdir(parents=True)
     Keyring.open(data_dir / "secret.key", create=True)
-    anyio.run(_fill, data_dir)
+    with start_blocking_portal("asyncio") as portal:  # this thread's own loop may be Playwright's
+        portal.call(_fill, data_dir)
 
 
 async def _fill(data_dir: Path) -> None:
@@ -209,12 +209,6 @@ def person(
         made = Person(context, base_url)
         yield made
         assert made.complaints == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 def texts(page: Page, selector: str) -> Sequence[str]:
