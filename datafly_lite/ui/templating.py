@@ -65,8 +65,10 @@ def moment(iso: str | None) -> Markup:
     """`2026-02-25T14:30:00.000Z` as a time element that reads `2026-02-25 14:30:00.000`; `–` for None."""
     if iso is None:
         return Markup("–")
-    words = iso.removesuffix("Z").replace("T", " ")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, iso, words)
+    date, _, clock = iso.removesuffix("Z").partition("T")
+    return Markup('<time datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>').format(
+        iso, iso, date, clock
+    )
 
 
 def figure(number: int) -> str:

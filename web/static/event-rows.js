@@ -114,7 +114,8 @@ function link(element, href, text) {
 function fillTime(element, iso) {
   element.dateTime = iso;
   element.title = iso;
-  element.textContent = iso.replace("T", " ").replace("Z", "");
+  const [date, clock] = element.children;
+  [date.textContent, clock.textContent] = iso.replace("Z", "").split("T");
 }
 
 function fillWho(cell, { user_id, anonymous_id }) {
