@@ -12,7 +12,7 @@ from starlette.responses import Response
 from datafly_lite.errors import AdminError
 from datafly_lite.events import DeliveryStatus, EventType
 from datafly_lite.management import events, pipelines
-from datafly_lite.trace import Trace
+from datafly_lite.trace import DeliveryTrace, Trace
 from datafly_lite.ui.forms import Problems, problems_of
 from datafly_lite.ui.pipeline import curl
 from datafly_lite.ui.visit import Visit, with_query
@@ -83,6 +83,7 @@ async def show_trace(visit: Visit) -> Response:
         envelope=msgspec.to_builtins(trace.envelope),
         pipeline_name=await _pipeline_name(visit, trace.pipeline_id),
         correction_s=correction_s(trace.canonical or {}),
+        held={one.delivery_id: held_words(visit, one) for one in trace.deliveries},
         is_moving=is_moving(trace),
     )
 
@@ -100,6 +101,19 @@ def correction_s(event: Mapping[str, Any]) -> float:
         return round((used - claimed.replace(tzinfo=claimed.tzinfo or UTC)).total_seconds(), 3)
     except (KeyError, TypeError, ValueError, OverflowError):
         return 0.0
+
+
+def held_words(visit: Visit, delivery: DeliveryTrace) -> str:
+    """Why a pending delivery waits for a person, not for a time; empty where it does not."""
+    if delivery.status != DeliveryStatus.PENDING:
+        return ""
+    attachments = visit.services.configuration.current.attachments
+    attachment = attachments.get(delivery.pipeline_integration_id)
+    if attachment is None:
+        return "the integration is detached, so it is not sent"
+    if not attachment.enabled:
+        return "it waits until the integration is enabled"
+    return "it waits until the integration is set live" if attachment.mode == "paused" else ""
 
 
 def is_moving(trace: Trace) -> bool:
