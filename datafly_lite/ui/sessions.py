@@ -64,8 +64,14 @@ def _set_up_page(visit: Visit, token: str, form: Form, problems: Problems, statu
 
 
 def _bad_link(visit: Visit, error: AdminError) -> Response:
-    status = 410 if error.code == "GONE" else 401
-    return visit.page("bad_link.html", status, message=error.message, path_of_link=visit.request.url.path)
+    is_gone, path = error.code == "GONE", visit.request.url.path
+    return visit.page(
+        "bad_link.html",
+        410 if is_gone else 401,
+        message=error.message,
+        path_of_link=path,
+        is_set_up=is_gone and path == "/setup",
+    )
 
 
 # ── Log-in ───────────────────────────────────────────────────────────────────────────────────

@@ -145,5 +145,3 @@ def _value(setting: Setting, form: Form, problems: Problems) -> Any:
 
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 15
-
-
