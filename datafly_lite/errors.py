@@ -5,7 +5,8 @@ DataflyError
 ├── AdminError              tell the user: a management request, with its code and status
 ├── SettingsError           tell the operator: the process does not start
 ├── StorageError            nothing was stored
-│   ├── StorageUnavailable  tell the client to come again (full disk, full queue, stopping)
+│   ├── StorageUnavailable  tell the client to come again (full disk, stopping)
+│   │   └── StorageBusy     likewise, and soon: the queue is full
 │   ├── StorageBroken       stop the process: the file can no longer be trusted
 │   └── StorageRefused      tell the operator: locked, newer schema, not a database
 ├── MappingError            give up on one delivery: the vendor's request cannot be made
@@ -120,6 +121,13 @@ class StorageUnavailable(StorageError):
     def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StorageBusy(StorageUnavailable):
+    """More waits for its commit than the queue may hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1)
 
 
 class StorageBroken(StorageError):

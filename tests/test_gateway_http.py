@@ -459,7 +459,8 @@ def test_a_deep_part_of_a_batch_is_refused_and_the_rest_kept(appliance: Applianc
     mixed = appliance.post(b'{"batch":[%s,%s]}' % (bad, good), "/v1/batch").json()
     assert (mixed["accepted"], mixed["rejected"], mixed["errors"][0]["code"]) == (1, 1, "invalid_json")
     assert appliance.stored("beside-deep")["event"] == "x"
-    for body in (b'{"context":%s,"batch":[%s]}' % (deep, good), b'{"batch":%s}' % (b"[" * 5_000 + b"]" * 5_000)):
+    deeper = b"[" * 5_000 + b"]" * 5_000
+    for body in (b'{"context":%s,"batch":[%s]}' % (deep, good), b'{"batch":%s}' % deeper):
         refused = appliance.post(body, "/v1/batch")
         assert (refused.status, refused.json()["code"]) == (400, "invalid_json")
     appliance.still_serves()

@@ -164,3 +164,14 @@ async def test_batches_share_a_commit_by_their_events(data_dir: Path) -> None:
             await future
         assert path.store.writer.commits - before == 3, "at most 1,000 events a commit"
         assert path.log.end == 2_000
+
+
+async def test_a_full_queue_is_busy_and_nothing_of_the_request_is_stored(data_dir: Path) -> None:
+    async with open_path(data_dir, queue_limit=10) as path:
+        waiting = [path.log.append([arrival(f"m-{number}")]) for number in range(10)]
+        with pytest.raises(StorageBusy):
+            path.log.append([arrival("m-10")])
+        for future in waiting:
+            await future
+        assert await path.send(arrival("m-10")) == [False]
+        assert path.log.end == 11

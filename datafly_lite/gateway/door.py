@@ -15,7 +15,7 @@ import uuid_utils
 
 from datafly_lite.clock import Clock, iso, new_id
 from datafly_lite.configuration import LiveConfiguration, Pipeline
-from datafly_lite.errors import Refused, StorageError, StorageUnavailable
+from datafly_lite.errors import Refused, StorageBusy, StorageError, StorageUnavailable
 from datafly_lite.events import Arrival, Envelope
 from datafly_lite.gateway import DIALECTS, bodies, callers, limits, origins
 from datafly_lite.gateway.callers import Caller, Headers
@@ -35,6 +35,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SUCCESS = b'{"success": true}'
 DEDUPLICATED = b'{"success": true, "deduplicated": true}'
+BROKEN_RETRY_S = 30
+"""After an I/O error the process ends and its supervisor starts it again."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ROUTES: dict[str, tuple[Dialect, str | None]] = {
     path: (dialect, kind) for dialect in DIALECTS for path, kind in dialect.paths.items()
@@ -125,8 +127,9 @@ class Door:
             request_id = request_id or uuid_utils.uuid7().hex
             answer = self._refusal(refused, origin)
         except StorageError as error:
-            wait_s = error.retry_after_s if isinstance(error, StorageUnavailable) else 30
-            answer = self._refusal(Refused("storage_unavailable", str(error), retry_after_s=wait_s), origin)
+            code = "overloaded" if isinstance(error, StorageBusy) else "storage_unavailable"
+            wait_s = error.retry_after_s if isinstance(error, StorageUnavailable) else BROKEN_RETRY_S
+            answer = self._refusal(Refused(code, str(error), retry_after_s=wait_s), origin)
         if request_id:
             answer.headers.append((b"x-request-id", request_id.encode("latin-1")))
         return answer

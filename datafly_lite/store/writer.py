@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import anyio
 import structlog
 
-from datafly_lite.errors import StorageBroken, StorageUnavailable
+from datafly_lite.errors import StorageBroken, StorageBusy, StorageError, StorageUnavailable
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -131,12 +131,11 @@ class Writer:
         return self._enqueue(job, item, rows)
 
     def _enqueue(self, job: _Job, item: Any, rows: int = 1) -> asyncio.Future[Any]:
-        if self.broken is not None or self._stopping or self._waiting >= self._queue_limit:
+        refusal = self._refusal()
+        if refusal is not None:
             if not job.items:
                 self._jobs.remove(job)
-            raise self.broken or StorageUnavailable(
-                "the store is stopping" if self._stopping else "the store is busy"
-            )
+            raise refusal
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job.items.append(item)
         job.futures.append(future)
@@ -144,6 +143,13 @@ class Writer:
         self._waiting += rows
         self._wake.set()
         return future
+
+    def _refusal(self) -> StorageError | None:
+        if self._stopping:
+            return self.broken or StorageUnavailable("the store is stopping")
+        return self.broken or (
+            StorageBusy("the store is busy") if self._waiting >= self._queue_limit else None
+        )
 
     async def run(self) -> None:
         """Commit what waits until `stop` was called and nothing waits. Raises StorageBroken."""
