@@ -118,11 +118,11 @@ class EventPath:
 
 @contextlib.asynccontextmanager
 async def open_path(
-    folder: Path, *, tail_events: int = 4_000, window_days: int = 7
+    folder: Path, *, tail_events: int = 4_000, window_days: int = 7, queue_limit: int = 10_000
 ) -> AsyncIterator[EventPath]:
     """Open the store of `folder` with its log and processor, not yet processing."""
     keyring = Keyring(b"k" * 32)
-    async with open_store(folder / "datafly.db") as store:
+    async with open_store(folder / "datafly.db", queue_limit=queue_limit) as store:
         await store.write(insert_configuration, keyring)
         configuration = LiveConfiguration(store, keyring)
         await configuration.reload()

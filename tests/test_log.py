@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datafly_lite.errors import StorageUnavailable
+from datafly_lite.errors import StorageBusy, StorageUnavailable
 from datafly_lite.events import Record
 from datafly_lite.store import message_ids, raw_events
 from path_kit import NOON_MS, PIPELINE, EventPath, arrival, open_path
