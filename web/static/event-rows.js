@@ -1,6 +1,7 @@
 // The rows of the live list, cloned from the page's own templates: the markup stands in one place.
 
 const KEPT_ROWS = 200;
+const KEPT_ARRIVALS = 5000;
 const FIELDS = ["type", "event", "user_id", "anonymous_id", "pipeline_id", "message_id"];
 
 export class EventRows {
@@ -11,19 +12,24 @@ export class EventRows {
     this.names = new Map([...document.querySelectorAll("#pipeline_id option")].map((one) => [one.value, one.textContent]));
     this.known = new Map([...this.body.rows].map((row) => [row.dataset.key, row]));
     this.ways = new Map();
+    this.arrivals = new Map();
   }
 
   get isEmpty() {
     return !this.body.rows.length;
   }
 
-  // A frame of the stream.
+  // A frame of the stream. An event is shown once it is processed, under the time when it came.
   take(frame, filters) {
     const key = keyOf(frame);
-    if (frame.stage === "processed" || frame.stage === "dropped") {
-      if (!isWanted({ ...frame, ...frame.data }, filters)) return;
+    if (frame.stage === "received") {
+      if (this.arrivals.size > KEPT_ARRIVALS) this.arrivals.clear();
+      this.arrivals.set(key, frame.timestamp);
+    } else if (frame.stage === "processed" || frame.stage === "dropped") {
+      if (!isWanted({ ...frame, ...frame.data }, filters)) return void this.arrivals.delete(key);
       const pending = frame.data.integrations?.length ?? 0;
-      this.put({ ...frame.data, ...frame, received_at: frame.timestamp, drop_reason: frame.data.reason, deliveries: { pending } }, true);
+      const received_at = this.arrivals.get(key) ?? frame.timestamp;
+      this.put({ ...frame.data, ...frame, received_at, drop_reason: frame.data.reason, deliveries: { pending } }, true);
     } else if (frame.stage === "response" && this.known.has(key)) {
       this.note(key, frame.data);
     }
@@ -41,6 +47,7 @@ export class EventRows {
     const row = this.known.get(key) ?? this.add(key, event, isNew);
     fillTime(row.querySelector("time"), event.received_at);
     this.ways.set(key, { ...event.deliveries });
+    this.arrivals.delete(key);
     this.drawDeliveries(row, event.drop_reason, event.deliveries);
   }
 

@@ -55,6 +55,7 @@ class LiveEvents extends HTMLElement {
 
   missedFrames(count) {
     this.missed += count;
+    this.say();
     this.catchUp();
   }
 
