@@ -7,3 +7,4 @@ import "./reload-soon.js";
 import "./select-all.js";
 import "./shown-once.js";
 
+import "./submit-once.js";
