@@ -6,5 +6,4 @@ import "./password-field.js";
 import "./reload-soon.js";
 import "./select-all.js";
 import "./shown-once.js";
-
 import "./submit-once.js";
