@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "consent": PURE,
     "identity": PURE,
     "vendors.declaration": PURE,
-    "vendors": PURE | {"vendors.declaration"},
+    "vendors": PURE | {"consent", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},

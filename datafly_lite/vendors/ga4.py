@@ -27,6 +27,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from datafly_lite import consent
 from datafly_lite.errors import MappingError
 from datafly_lite.events import Event
 from datafly_lite.vendors.declaration import Request, Setting, Vendor, outcome_of_status, with_query
@@ -58,7 +59,7 @@ def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: in
         **_optional("user_id", event.user_id),
         **_optional("timestamp_micros", _timestamp_micros(event.timestamp, now_ms)),
         **_optional("user_properties", _user_properties(event, settings.get("user_properties") or "")),
-        **_optional("consent", _consent(event.context.get("consent"))),
+        **_optional("consent", _consent(consent.canonical(event.context))),
         **_optional("user_agent", event.context.get("userAgent")),
         **_optional("ip_override", event.context.get("ip") if settings.get("send_ip") else None),
         "events": [mapped],
@@ -112,18 +113,12 @@ def _property(value: str | float) -> str | float:
     return value[:USER_PROPERTY_VALUE_CHARACTERS] if isinstance(value, str) else value
 
 
-def _consent(consent: Any) -> dict[str, str] | None:
-    """Advertising consent, where the event says: canonical, by category, or as plain booleans."""
-    if not isinstance(consent, dict):
+def _consent(choices: Mapping[str, bool]) -> dict[str, str] | None:
+    """Consent to advertising, where the event says."""
+    if "marketing" not in choices:
         return None
-    for states in (consent.get("canonical"), consent.get("categories"), consent):
-        if not isinstance(states, dict):
-            continue
-        for category in ("marketing", "advertising"):
-            if isinstance(states.get(category), bool):
-                word = "GRANTED" if states[category] else "DENIED"
-                return {"ad_user_data": word, "ad_personalization": word}
-    return None
+    word = "GRANTED" if choices["marketing"] else "DENIED"
+    return {"ad_user_data": word, "ad_personalization": word}
 
 
 def _optional(name: str, value: Any) -> dict[str, Any]:
