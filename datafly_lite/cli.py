@@ -91,11 +91,19 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 
 @main.command()
-@click.option("--url", default="", help="The appliance; empty = http://127.0.0.1:PORT.")
+@click.option(
+    "--url", envvar="DATAFLY_READYZ_URL", default="", help="The appliance; empty = http://127.0.0.1:PORT."
+)
 @click.option(
     "--port", envvar="DATAFLY_PORT", default=8084, show_default=True, help="Its port on this machine."
 )
-@click.option("--timeout-s", default=5.0, show_default=True, help="Longest wait for the answer.")
+@click.option(
+    "--timeout-s",
+    envvar="DATAFLY_READYZ_TIMEOUT_S",
+    default=5.0,
+    show_default=True,
+    help="Longest wait for the answer.",
+)
 def readyz(url: str, port: int, timeout_s: float) -> None:
     """Ask a running appliance whether it can take events: exit code 0 if so, 1 if not."""
     target = urlsplit(url or f"http://127.0.0.1:{port}")
@@ -127,8 +135,11 @@ def admin() -> None:
     show_default=True,
     help="Folder of the database and the key file.",
 )
-@click.option("--email", prompt=True, help="The owner's e-mail address.")
-@click.password_option(help="The owner's password, at least 12 characters; asked for when left out.")
+@click.option("--email", envvar="DATAFLY_ADMIN_EMAIL", prompt=True, help="The owner's e-mail address.")
+@click.password_option(
+    envvar="DATAFLY_ADMIN_PASSWORD",
+    help="The owner's password, at least 12 characters; asked for when left out.",
+)
 def create(data_dir: Path, email: str, password: str) -> None:
     """Create the owner, or give the owner a new password. The appliance must be stopped."""
     from datafly_lite.announcing import create_owner

@@ -16,6 +16,8 @@ import msgspec
 from datafly_lite.errors import SettingsError
 
 PREFIX = "DATAFLY_"
+OTHER_COMMANDS = frozenset({"DATAFLY_READYZ_URL", "DATAFLY_READYZ_TIMEOUT_S"})
+"""Variables of commands that are not `serve`, which may stand in the same environment."""
 
 
 def _help(text: str) -> msgspec.Meta:
@@ -127,7 +129,7 @@ def described() -> list[tuple[str, Any, Any, str]]:
 
 def refuse_unknown(environ: Mapping[str, str]) -> None:
     """Raise SettingsError where a DATAFLY_* variable is no setting: a typing error, or an old name."""
-    known = {PREFIX + name.upper() for name, *_ in described()}
+    known = {PREFIX + name.upper() for name, *_ in described()} | OTHER_COMMANDS
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError(
