@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 import anyio
+import msgspec
 
 from datafly_lite.errors import DataflyError
 from datafly_lite.events import Arrival, Envelope, Event, Record, decode_envelope
@@ -91,7 +92,10 @@ class Log:
 
     def record(self, offset: int, pipeline_id: str, envelope: bytes, raw: bytes) -> Record:
         """A row of the table as the value that travels."""
-        opened = decode_envelope(envelope)
+        try:
+            opened = decode_envelope(envelope)
+        except msgspec.DecodeError:
+            opened = Envelope(dialect="unknown", message_id=f"unreadable-{offset}", received_at_ms=0)
         try:
             event = self._decode(opened, raw)
         except DataflyError:

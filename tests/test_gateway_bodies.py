@@ -103,3 +103,11 @@ def test_bad_gzip_is_refused(body: bytes, code: str) -> None:
 def test_inflating_gives_back_what_was_compressed(plain: bytes) -> None:
     packer = zlib.compressobj(wbits=31)
     assert bodies.inflate(packer.compress(plain) + packer.flush(), 500) == plain
+
+
+@pytest.mark.parametrize("tail", [b'"\\', b'"', b'"\\"', b'"a'], ids=["escape", "quote", "both", "text"])
+def test_strings_that_never_end_cost_no_more_than_their_length(tail: bytes) -> None:
+    """One such body of 512 KB held the whole process for minutes: each quote was scanned to the end again."""
+    refused = refusal_of(b"[]" * 33 + tail * (512 * 1024 // len(tail)))
+    assert refused is not None
+    assert refused.code == "invalid_json"

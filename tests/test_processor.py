@@ -277,3 +277,20 @@ async def test_an_integration_detached_since_the_routing_gets_nothing(data_dir: 
         await path.process()
         rows = await path.rows("SELECT status, reason FROM deliveries")
         assert [tuple(row.values()) for row in rows] == [("dropped", "routing")] * 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "damage",
+    ["envelope = x'7b'", "envelope = replace(envelope, 'datafly', 'tomorrow')"],
+    ids=["cut", "dialect"],
+)
+async def test_one_row_that_cannot_be_read_does_not_stop_the_others(data_dir: Path, damage: str) -> None:
+    async with open_path(data_dir) as path:
+        await path.send(arrival("m-1"), arrival("m-2"), arrival("m-3"))
+        sql = f"UPDATE raw_events SET {damage} WHERE offset = 2"
+        await path.store.write(lambda connection: connection.execute(sql))
+    async with open_path(data_dir) as path:
+        await path.process()
+        rows = await path.rows("SELECT offset, drop_reason FROM events ORDER BY offset")
+        assert [tuple(row.values()) for row in rows] == [(1, None), (2, "schema"), (3, None)]

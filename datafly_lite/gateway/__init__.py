@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event
 from datafly_lite.gateway.datafly import DATAFLY
 from datafly_lite.gateway.dialect import Dialect, Limits
@@ -25,4 +26,7 @@ def limits(settings: Settings) -> Limits:
 
 def event_of(envelope: Envelope, raw: bytes, within: Limits) -> Event:
     """Read an event of the log again. Raises Refused where this program no longer can."""
-    return BY_NAME[envelope.dialect].event_of(envelope, raw, within)
+    dialect = BY_NAME.get(envelope.dialect)
+    if dialect is None:
+        raise Refused("invalid_payload", f"this program has no dialect {envelope.dialect!r}")
+    return dialect.event_of(envelope, raw, within)

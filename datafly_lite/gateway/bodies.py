@@ -24,6 +24,8 @@ PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
 )
+# Possessive, and content with a string that never ends: else each quote would be scanned to the end again.
+TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 REPLACEMENT = rb"\ufffd"
 
 
@@ -94,7 +96,7 @@ def _check_depth(body: bytes, max_depth: int) -> None:
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
     depth = deepest = 0
-    for bracket in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', body, re.DOTALL):
+    for bracket in TOKENS.finditer(body):
         kind = bracket[0][:1]
         depth += (kind in b"[{") - (kind in b"]}")
         deepest = max(deepest, depth)

@@ -122,8 +122,9 @@ def _check(kind: str, wire: Wire) -> None:
 
 
 def _check_length(name: str, value: Identifier, most: int) -> None:
-    if isinstance(value, str) and len(value) > most:
-        raise Refused("invalid_payload", f"{name} has {len(value):,} characters, at most {most} are taken")
+    text = bodies.text(value) or ""
+    if len(text) > most:
+        raise Refused("invalid_payload", f"{name} has {len(text):,} characters, at most {most} are taken")
 
 
 def read(body: bytes, kind: str | None, limits: Limits) -> Reading:
@@ -147,7 +148,9 @@ def _read_batch(body: bytes, limits: Limits) -> Reading:
         name: bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
         for name, raw in (("context", batch.context), ("integrations", batch.integrations))
     }
-    items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
+    shared_bytes = sum(len(bytes(raw)) for raw in (batch.context, batch.integrations))
+    _check_shared(shared_bytes, len(batch.batch), limits)
+    items = [_item_of_batch(bytes(raw), shared_bytes, repaired, limits) for raw in batch.batch]
     return Reading(
         write_key=batch.write_key
         or next((item.wire.write_key for item in items if isinstance(item, Item)), None),
@@ -158,9 +161,18 @@ def _read_batch(body: bytes, limits: Limits) -> Reading:
     )
 
 
-def _item_of_batch(raw: bytes, repaired: bool, limits: Limits) -> Item | Refused:
+def _check_shared(shared_bytes: int, events: int, limits: Limits) -> None:
+    """It is kept with each event, so a few bytes on the wire must not become gigabytes in the store."""
+    if shared_bytes * events > limits.max_batch_body_size_bytes:
+        raise Refused(
+            "batch_too_large",
+            f"context and integrations of {shared_bytes:,} bytes, shared by {events:,} events, are too large",
+        )
+
+
+def _item_of_batch(raw: bytes, shared_bytes: int, repaired: bool, limits: Limits) -> Item | Refused:
     try:
-        if len(raw) > limits.max_event_size_bytes:
+        if len(raw) + shared_bytes > limits.max_event_size_bytes:
             raise Refused(
                 "event_too_large",
                 f"the event has {len(raw):,} bytes, {limits.max_event_size_bytes:,} are taken",

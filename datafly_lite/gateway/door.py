@@ -146,12 +146,14 @@ class Door:
         body = await self._body(headers, receive, is_batch=kind is None)
         pipeline, reading = self._open(dialect, kind, body, headers, scope["query_string"])
         caller = callers.caller(scope, headers, self._trusted)
-        await self._check(pipeline, caller, headers)
+        self._check(pipeline, caller)
         reading = reading or dialect.read(body, kind, self._limits)
         if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, len(reading.items))):
             raise Refused(
                 "rate_limited", f"more than {pipeline.rate_limit_rps} events a second", retry_after_s=1
             )
+        if pipeline.challenge_token_required:
+            await self._challenges.check(pipeline.id, callers.header(headers, b"x-challenge-token"))
         admitted = self._admit(pipeline, dialect, kind, caller, request_id, reading)
         return await self._store(admitted, reading, headers)
 
@@ -181,15 +183,13 @@ class Door:
             "invalid_key", "the pipeline key is missing, unknown or revoked: send Authorization: Bearer dk_…"
         )
 
-    async def _check(self, pipeline: Pipeline, caller: Caller, headers: Headers) -> None:
+    def _check(self, pipeline: Pipeline, caller: Caller) -> None:
         if not pipeline.enabled:
             raise Refused("pipeline_disabled", "this pipeline is disabled")
         if not origins.is_allowed(pipeline, caller.origin, dev=self._settings.dev):
             raise Refused(
                 "origin_not_allowed", f"{caller.origin} is not among this pipeline's allowed domains"
             )
-        if pipeline.challenge_token_required:
-            await self._challenges.check(pipeline.id, callers.header(headers, b"x-challenge-token"))
 
     def _admit(
         self,
@@ -204,10 +204,11 @@ class Door:
 
         SDKs on servers keep cookies too, and would make all their users one visitor: they get none.
         """
-        is_browser = caller.origin is not None or (kind is not None and not caller.is_basic)
-        known = caller.visitor if is_browser else None
+        is_browser = caller.origin is not None
         given = next((item.anonymous_id for item in reading.items if isinstance(item, Item)), None)
-        visitor = known or (given if not reading.is_batch and given else str(uuid_utils.uuid4()))
+        first, second = (caller.visitor, given) if is_browser else (given, caller.visitor)
+        visitor = first or second or str(uuid_utils.uuid4())
+        takes_cookie = is_browser or not (reading.is_batch or caller.is_basic)
         return Admitted(
             pipeline=pipeline,
             dialect=dialect,
@@ -216,7 +217,7 @@ class Door:
             request_id=request_id,
             received_at_ms=self._clock(),
             visitor=visitor,
-            sets_cookie=is_browser and known is None and callers.UUID4.fullmatch(visitor) is not None,
+            sets_cookie=takes_cookie and not caller.visitor and callers.UUID4.fullmatch(visitor) is not None,
         )
 
     async def _store(self, admitted: Admitted, reading: Reading, headers: Headers) -> Answer:
@@ -252,7 +253,7 @@ class Door:
             message_id=item.message_id or new_id("msg"),
             received_at_ms=admitted.received_at_ms,
             type=admitted.kind,
-            anonymous_id=admitted.visitor if caller.origin or not reading.is_batch else item.anonymous_id,
+            anonymous_id=_anonymous_id(admitted, reading, item),
             ip=caller.ip,
             user_agent=caller.user_agent,
             origin=caller.origin,
@@ -321,6 +322,13 @@ class Door:
                     data=msgspec.to_builtins(event),
                 )
             )
+
+
+def _anonymous_id(admitted: Admitted, reading: Reading, item: Item) -> str | None:
+    caller = admitted.caller
+    if caller.origin is not None:
+        return caller.visitor or item.anonymous_id or admitted.visitor
+    return item.anonymous_id or (None if reading.is_batch else admitted.visitor)
 
 
 async def _read(receive: Receive, declared: int | None, limit_bytes: int, timeout_s: float) -> bytes:

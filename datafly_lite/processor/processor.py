@@ -13,13 +13,13 @@ import anyio
 import structlog
 
 from datafly_lite.clock import Clock, iso
-from datafly_lite.configuration import LiveConfiguration
+from datafly_lite.configuration import LiveConfiguration, Pipeline
 from datafly_lite.errors import StorageUnavailable
 from datafly_lite.events import Record
 from datafly_lite.identity import Known
 from datafly_lite.live import Frame, LiveStream
 from datafly_lite.metrics import Metrics
-from datafly_lite.processor.runner import Processed, process
+from datafly_lite.processor.runner import Processed, process, unreadable
 from datafly_lite.processor.steps import Inputs, known_after
 from datafly_lite.processor.writing import changes_of
 from datafly_lite.store import Store, events, identities
@@ -69,22 +69,18 @@ class Processor:
         self.position = await self._store.read(events.position, CONSUMER)
 
     async def run(self) -> None:
-        """Process until cancelled; a batch that was begun is finished."""
+        """Process until cancelled; a transaction that was begun is finished."""
         while True:
             records = await self._log.read(self.position, BATCH_EVENTS)
-            with anyio.CancelScope(shield=True):
-                await self._finish(records)
-
-    async def _finish(self, records: Sequence[Record]) -> None:
-        while True:
             try:
-                batch = await self._process(records)
-                break
+                with anyio.CancelScope(shield=True):
+                    batch = await self._process(records)
             except StorageUnavailable as error:
                 log_.warning("events wait for the store", error=str(error), events=len(records))
                 await anyio.sleep(RETRY_S)
-        self.position = records[-1].offset
-        self._announce(batch)
+                continue
+            self.position = records[-1].offset
+            self._announce(batch)
 
     async def _process(self, records: Sequence[Record]) -> list[Processed]:
         by_id = self._configuration.current.by_id
@@ -94,7 +90,7 @@ class Processor:
         for record in records:
             visitor = record.event.anonymous_id if record.event else None
             inputs = Inputs(known.get(visitor, Known()) if visitor else Known())
-            done = process(record, inputs, by_id.get(record.pipeline_id))
+            done = _guarded(record, inputs, by_id.get(record.pipeline_id))
             if visitor and done.event is not None:
                 known[visitor] = known_after(done.event, inputs)
             batch.append(done)
@@ -135,3 +131,12 @@ class Processor:
                 ],
             },
         )
+
+
+def _guarded(record: Record, inputs: Inputs, pipeline: Pipeline | None) -> Processed:
+    """One event that a step stumbles over must not keep all the others waiting: it is dropped and seen."""
+    try:
+        return process(record, inputs, pipeline)
+    except Exception:
+        log_.exception("a step failed on an event", offset=record.offset, pipeline=record.pipeline_id)
+        return unreadable(record, inputs, "step")

@@ -44,13 +44,18 @@ class Passed(msgspec.Struct, frozen=True):
 def process(record: Record, inputs: Inputs, pipeline: Pipeline | None) -> Processed:
     """All steps, then each integration's. Pure: the same arguments give the same result."""
     if record.event is None:
-        return Processed(record, None, inputs, DropReason.SCHEMA, f"read:{DROP}{DropReason.SCHEMA}", ())
+        return unreadable(record, inputs, "read")
     event = msgspec.structs.replace(record.event)
     passed = list(data_layer(event, record, inputs))
     reason = _reason(passed)
     attachments = pipeline.attachments if pipeline is not None and reason is None else ()
     fanouts = tuple(_fanout(event, one) for one in attachments if one.enabled)
     return Processed(record, event, inputs, reason, words(passed), fanouts)
+
+
+def unreadable(record: Record, inputs: Inputs, where: str) -> Processed:
+    """The event stays in the log and goes nowhere; `where` says what could not be done with it."""
+    return Processed(record, None, inputs, DropReason.SCHEMA, f"{where}:{DROP}{DropReason.SCHEMA}", ())
 
 
 def data_layer(event: Event, record: Record, inputs: Inputs) -> Iterator[Passed]:
