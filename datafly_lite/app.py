@@ -71,18 +71,15 @@ class Appliance(msgspec.Struct, frozen=True, kw_only=True):
 
 async def open_store(settings: Settings) -> tuple[Store, Keyring]:
     """The store and its key. Raises StorageRefused with what to do."""
-    is_new = not settings.database.exists()
+    # The key comes before the database: a crash between them must not leave a store that lacks its key.
+    keyring = Keyring.open(settings.data_dir / "secret.key", create=not settings.database.exists())
     store = await Store.open(
         settings.database,
         synchronous=settings.synchronous,
         readers=settings.readers,
         queue_limit=settings.log_queue_events,
     )
-    try:
-        return store, Keyring.open(settings.data_dir / "secret.key", create=is_new)
-    except BaseException:
-        await store.close()
-        raise
+    return store, keyring
 
 
 async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance:
@@ -273,19 +270,19 @@ async def _serve(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_at_signal, stop)
         with anyio.CancelScope() as serving:
-            tasks.start_soon(
-                _cut_off, stop, services.live, serving, settings.shutdown_timeout_s + STOP_GRACE_S
-            )
+            tasks.start_soon(_wind_down, appliance, stop, serving)
             async with anyio.create_task_group() as servers:
                 for listener, application in zip(listeners, applications, strict=True):
                     servers.start_soon(listener.serve, application, stop.wait)
         tasks.cancel_scope.cancel()
 
 
-async def _cut_off(stop: anyio.Event, live: LiveStream, serving: anyio.CancelScope, after_s: float) -> None:
+async def _wind_down(appliance: Appliance, stop: anyio.Event, serving: anyio.CancelScope) -> None:
+    """At the signal streams end and delivery begins nothing more; requests under way get their time."""
     await stop.wait()
-    live.close()
-    serving.deadline = anyio.current_time() + after_s
+    appliance.services.live.close()
+    appliance.delivery.stop()
+    serving.deadline = anyio.current_time() + appliance.settings.shutdown_timeout_s + STOP_GRACE_S
 
 
 async def _stop_at_signal(stop: anyio.Event) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -21,6 +22,10 @@ from datafly_lite.settings import PREFIX, Settings
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 EXIT_FAILED = 1
+PRIVATE = 0o077
+"""The file holds personal data: what is made is its owner's alone to read."""
+LEAVE_S = 3.0
+"""For the event loop to end by itself; a connection with unread bytes would keep it for ever."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +66,24 @@ def serve(**values: Any) -> None:
     from datafly_lite.announcing import announce
     from datafly_lite.app import run
 
+    os.umask(PRIVATE)
     made = Settings(**values)
     logs.configure(made.log_level)
     with clear_errors():
         settings.refuse_unknown(os.environ)
-        anyio.run(run, made, announce)
+        anyio.run(_serve_and_leave, run, made, announce)
+
+
+async def _serve_and_leave(run: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Once the store is closed all is safe, so no client that never reads its socket may hold the process."""
+    code = EXIT_FAILED
+    try:
+        await run(*args)
+        code = 0
+    finally:
+        leaving = threading.Timer(LEAVE_S, os._exit, (code,))
+        leaving.daemon = True
+        leaving.start()
 
 
 @contextmanager
@@ -144,6 +162,7 @@ def create(data_dir: Path, email: str, password: str) -> None:
     """Create the owner, or give the owner a new password. The appliance must be stopped."""
     from datafly_lite.announcing import create_owner
 
+    os.umask(PRIVATE)
     logs.configure("warning")
     with clear_errors():
         click.echo(anyio.run(create_owner, Settings(data_dir=data_dir), email, password))

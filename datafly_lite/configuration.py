@@ -5,6 +5,7 @@ It is loaded every 5 s and at once after a change made here (seed 001), never pe
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from datafly_lite.store import Store
 from datafly_lite.store import configuration as rows
 from datafly_lite.vendors import VENDORS
 from datafly_lite.vendors.declaration import PARAMETER
+
+COOKIE_DOMAIN = re.compile(r"\.?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +40,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     consent_categories: tuple[str, ...]
     """What the visitor must not have refused: the revision's own, else the vendor's."""
+    missing_parameters: tuple[str, ...] = ()
+    """Pipeline parameters that the revision asks for and the pipeline lacks."""
     secrets: tuple[str, ...]
     """The secret values, for redaction."""
 
@@ -79,8 +84,9 @@ class LiveConfiguration:
 
     async def reload(self) -> None:
         """Take up what the store says now."""
-        found = await self._store.read(rows.everything)
+        before, found = self.current, await self._store.read(rows.everything)
         self.current = resolve(found, self._keyring)
+        _warn_of_missing(before, self.current)
         for listener in self._listeners:
             listener(self.current)
 
@@ -92,6 +98,14 @@ class LiveConfiguration:
                 await self.reload()
             except StorageError as error:
                 log.warning("configuration not reloaded", error=str(error))
+
+
+def _warn_of_missing(before: Configuration, now: Configuration) -> None:
+    """Once a change, not once a reload."""
+    for one in now.attachments.values():
+        old = before.attachments.get(one.id)
+        if one.missing_parameters and (old is None or old.missing_parameters != one.missing_parameters):
+            log.warning("pipeline parameters are missing", attachment=one.id, missing=one.missing_parameters)
 
 
 def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
@@ -120,7 +134,7 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...]) -> Pipeline
         domain_allowlist=tuple(msgspec.json.decode(row["domain_allowlist"])),
         rate_limit_rps=row["rate_limit_rps"],
         challenge_token_required=bool(row["challenge_token_required"]),
-        cookie_domain=str(config.get("cookie_domain", "")),
+        cookie_domain=_cookie_domain(config.get("cookie_domain")),
         js_builder_config=msgspec.json.decode(row["js_builder_config"]),
         attachments=attachments,
     )
@@ -131,8 +145,6 @@ def _attachment(row: sqlite3.Row, parameters: Mapping[str, str], keyring: Keyrin
     config = {**msgspec.json.decode(row["config"]), **secrets}
     resolved = substitute(config, parameters)
     missing = sorted(set(PARAMETER.findall(msgspec.json.encode(config).decode())) - set(parameters))
-    if missing:
-        log.warning("pipeline parameters are missing", attachment=row["id"], missing=missing)
     return Attachment(
         id=row["id"],
         pipeline_id=row["pipeline_id"],
@@ -145,8 +157,14 @@ def _attachment(row: sqlite3.Row, parameters: Mapping[str, str], keyring: Keyrin
         mode=row["mode"],
         config=resolved,
         consent_categories=_consent_categories(row["vendor"], resolved),
+        missing_parameters=tuple(missing),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
     )
+
+
+def _cookie_domain(value: object) -> str:
+    """What goes into a header is a host name or nothing."""
+    return value if isinstance(value, str) and COOKIE_DOMAIN.fullmatch(value) else ""
 
 
 def _consent_categories(vendor: str, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -40,20 +41,51 @@ async def twins(settings: Settings) -> AsyncIterator[None]:
 
 
 async def ensure_demo(services: Services) -> str:
-    """The demo pipeline's key; on the first start it is made, with both vendors attached."""
-    found = await pipelines.list_pipelines(services, search=DEMO_SLUG)
-    for pipeline in found["pipelines"]:
-        if pipeline["slug"] == DEMO_SLUG:
-            return str(pipeline["pipeline_key"])
-    made = await pipelines.create_pipeline(services, dict(DEMO_PIPELINE))
+    """The demo pipeline's key. What is missing of the demo is made, and what is there points at the twins.
+
+    A person may have deleted the pipeline, or started on another port, since the last time.
+    """
     base_url = f"http://127.0.0.1:{twins_port(services.settings)}"
-    for fields in _demo_integrations(base_url):
-        integration = await integrations.create_integration(services, fields, None)
-        await integrations.attach(services, made["id"], {"integration_id": integration["id"]})
+    revisions = [await _ensure_integration(services, fields) for fields in _demo_integrations(base_url)]
+    pipeline = await _demo_pipeline(services)
+    if pipeline is not None:
+        await _follow(services, str(pipeline["id"]), revisions)
+        return str(pipeline["pipeline_key"])
+    made = await pipelines.create_pipeline(services, dict(DEMO_PIPELINE))
+    for revision in revisions:
+        await integrations.attach(services, made["id"], {"integration_id": revision["integration_id"]})
     return str(made["pipeline_key"])
 
 
-def _demo_integrations(base_url: str) -> list[dict[str, object]]:
+async def _demo_pipeline(services: Services) -> dict[str, Any] | None:
+    found = await pipelines.list_pipelines(services, search=DEMO_SLUG)
+    return next((one for one in found["pipelines"] if one["slug"] == DEMO_SLUG), None)
+
+
+async def _ensure_integration(services: Services, fields: dict[str, Any]) -> dict[str, Any]:
+    """The newest revision of a demo integration, which is made anew where its address is another."""
+    known = {one["name"]: one for one in await integrations.list_integrations(services)}
+    existing = known.get(fields["name"])
+    if existing is None:
+        existing = await integrations.create_integration(services, fields, None)
+    newest = (await integrations.list_revisions(services, existing["id"]))[0]
+    address = {name: fields["config"].get(name) for name in ("url", "endpoint")}
+    if {name: newest["config"].get(name) for name in address} == address:
+        return newest
+    change = {"config": fields["config"], "change_summary": "The twins are on another port now."}
+    return await integrations.create_revision(services, existing["id"], change, None)
+
+
+async def _follow(services: Services, pipeline_id: str, revisions: list[dict[str, Any]]) -> None:
+    newest = {one["integration_id"]: one["id"] for one in revisions}
+    for attached in await integrations.list_attachments(services, pipeline_id):
+        revision_id = newest.get(attached["integration_id"])
+        if revision_id not in (None, attached["revision_id"]):
+            change = {"revision_id": revision_id}
+            await integrations.update_attachment(services, pipeline_id, attached["id"], change)
+
+
+def _demo_integrations(base_url: str) -> list[dict[str, Any]]:
     return [
         {
             "name": "Webhook twin",

@@ -15,6 +15,7 @@ from datafly_lite.errors import StorageUnavailable
 from datafly_lite.store import Store
 
 DISK_INTERVAL_S = 2.0
+SLOW_COMMIT_S = 5.0
 MAX_BACKLOG_EVENTS = 5_000_000
 """Events that may wait for the processor before /readyz says that something is wrong."""
 
@@ -42,10 +43,9 @@ class Health:
 
     async def checks(self) -> list[dict[str, Any]]:
         """Each check of /readyz: {"name", "ok", "detail"}."""
-        broken = self._store.writer.broken
         backlog = self._backlog()
         return [
-            {"name": "writer", "ok": broken is None, "detail": str(broken or "commits")},
+            self._writer(),
             {
                 "name": "disk",
                 "ok": self.free_bytes >= self._min_free_bytes,
@@ -57,6 +57,15 @@ class Health:
                 "detail": f"{backlog:,} events wait for the processor, at most {MAX_BACKLOG_EVENTS:,} should",
             },
         ]
+
+    def _writer(self) -> dict[str, Any]:
+        writer = self._store.writer
+        detail = "commits"
+        if writer.under_way_s > SLOW_COMMIT_S:
+            detail = f"a commit has been under way for {writer.under_way_s:.0f} s"
+        trouble = writer.broken or writer.trouble
+        detail = str(trouble) if trouble else detail
+        return {"name": "writer", "ok": detail == "commits", "detail": detail}
 
 
 def routes(health: Health) -> list[Route]:

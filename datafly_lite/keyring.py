@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -27,12 +28,20 @@ class Keyring:
         Raises StorageRefused when the file is missing (its secrets would be lost for good) or damaged.
         """
         if create and not path.exists():
-            _write_new_key(path)
+            try:
+                _write_new_key(path)
+            except OSError as error:
+                raise StorageRefused(
+                    f"the data folder {path.parent} cannot be used: {error.strerror}"
+                ) from None
         if not path.exists():
             raise StorageRefused(
                 f"{path} is missing: without it the stored secrets cannot be read; restore it"
             )
-        key = path.read_bytes()
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise StorageRefused(f"{path} cannot be read: {error.strerror}") from None
         if len(key) != KEY_SIZE_BYTES:
             raise StorageRefused(f"{path} is damaged: {KEY_SIZE_BYTES} bytes expected, {len(key)} found")
         return cls(key)
@@ -46,13 +55,20 @@ class Keyring:
         """Raises StorageRefused when it was sealed under another key."""
         try:
             return self._cipher.decrypt(sealed[:NONCE_SIZE_BYTES], sealed[NONCE_SIZE_BYTES:], None)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise StorageRefused("a stored secret was encrypted under another key file") from None
 
 
 def _write_new_key(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Whole or not at all, and never over another: a crash or a second process must not cost the key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(f".{os.getpid()}")
+    half.unlink(missing_ok=True)
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(os.urandom(KEY_SIZE_BYTES))
         file.flush()
         os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(half, path)
+    half.unlink()

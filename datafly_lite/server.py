@@ -7,15 +7,19 @@ HTTP/1.0. `Upgrade: h2c` cannot be refused from an application: put no proxy in 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config
 from hypercorn.utils import wrap_app
 
 from datafly_lite.errors import SettingsError
+
+log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[..., Awaitable[None]]
 
@@ -61,7 +65,10 @@ class Listener:
     async def serve(self, app: ASGIApp, stop: Callable[[], Awaitable[Any]]) -> None:
         """Serve until `stop` returns, then finish what is under way within the graceful time-out."""
         wrapped = wrap_app(refuse_bad_framing(app), self._config.wsgi_max_body_size, "asgi")
-        await worker_serve(wrapped, self._config, sockets=self._sockets, shutdown_trigger=stop)
+        try:
+            await worker_serve(wrapped, self._config, sockets=self._sockets, shutdown_trigger=stop)
+        except asyncio.InvalidStateError:  # Hypercorn 0.18 asks a cancelled future for its exception
+            log.warning("connections were cut off: their clients did not read", listener=self._config.bind)
 
     def close(self) -> None:
         """Give the address up without having served."""

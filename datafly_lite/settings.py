@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refresh_token_ttl_s: Annotated[int, _help("Life of a refresh token.")] = 604_800
     shutdown_timeout_s: Annotated[
         float, _help("Longest wait for requests and deliveries under way at the stop.")
-    ] = 8.0
+    ] = 6.0
 
     @property
     def base_url(self) -> str:

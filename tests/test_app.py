@@ -22,6 +22,7 @@ from kit import (
     request,
     running_server,
     send_event,
+    wait_until,
 )
 
 COMMAND = (sys.executable, "-m", "datafly_lite")
@@ -191,3 +192,75 @@ def test_networks_are_read(text: str) -> None:
 def test_a_host_with_bits_set_is_no_network() -> None:
     with pytest.raises(SettingsError, match=r"x: 10\.0\.0\.1/8 has host bits set"):
         settings.networks("10.0.0.1/8", setting="x")
+
+
+def unread_connection(port: int, request_bytes: bytes) -> socket.socket:
+    """A connection that asks for much and reads nothing."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.connect(("127.0.0.1", port))
+    connection.settimeout(5)
+    connection.sendall(request_bytes)
+    return connection
+
+
+def test_clients_that_do_not_read_cannot_keep_the_process(data_dir: Path) -> None:
+    """Pipelined requests without reading, and a live stream whose frames nobody takes."""
+    with running_server(data_dir, env={"DATAFLY_SHUTDOWN_TIMEOUT_S": "1"}) as server:
+        pipeline = create_pipeline(server)
+        token = Management(server.base_url).token
+        stream = (
+            b"GET /v1/admin/debug/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Authorization: Bearer %s\r\n\r\n" % token.encode()
+        )
+        with (
+            unread_connection(server.port, b"GET /d.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 300),
+            unread_connection(server.port, stream) as watching,
+        ):
+            subscribe = b'{"action":"subscribe","filters":{}}'
+            mask = b"\x01\x02\x03\x04"
+            masked = bytes(one ^ mask[place % 4] for place, one in enumerate(subscribe))
+            watching.sendall(bytes([0x81, 0x80 | len(subscribe)]) + mask + masked)
+            for _ in range(100):
+                send_event(
+                    server, pipeline.key, {"type": "track", "event": "x", "properties": {"t": "y" * 50_000}}
+                )
+            assert server.terminate() == 0
+
+
+def test_what_is_made_is_for_its_owners_eyes_alone(data_dir: Path) -> None:
+    with running_server(data_dir):
+        modes = {one.name: one.stat().st_mode & 0o077 for one in [data_dir, *data_dir.iterdir()]}
+    assert set(modes) >= {"data", "datafly.db", "datafly.db-wal", "secret.key"}
+    assert set(modes.values()) == {0}
+
+
+def test_a_key_that_is_a_folder_is_said_so(data_dir: Path) -> None:
+    (data_dir / "secret.key").mkdir(parents=True)
+    code, output = run("serve", "--port", str(free_port()), "--data-dir", str(data_dir))
+    assert (code, "secret.key cannot be read" in one_line(output)) == (1, True)
+
+
+def test_the_demo_is_mended_at_each_start(data_dir: Path) -> None:
+    """Its pipeline deleted, and the twins on another port than the time before."""
+    with running_server(data_dir, dev=True) as server:
+        management = Management(server.base_url)
+        management.call("DELETE", f"pipelines/{management.call('GET', 'pipelines')['pipelines'][0]['id']}")
+    with running_server(data_dir, dev=True) as server:
+        management = Management(server.base_url)
+        demo = management.call("GET", "pipelines")["pipelines"][0]
+        attached = management.call("GET", f"pipelines/{demo['id']}/integrations")["data"]
+        assert sorted(one["integration_name"] for one in attached) == ["GA4 twin", "Webhook twin"]
+        send_event(
+            server, demo["pipeline_key"], {"type": "track", "event": "x", "messageId": "to-the-new-port"}
+        )
+        path = f"events/{demo['id']}/to-the-new-port"
+        wait_until(
+            lambda: (
+                [one["status"] for one in management.call("GET", path)["deliveries"]]
+                == ["delivered", "delivered"]
+            ),
+            "the twins of this start got it",
+        )

@@ -13,8 +13,9 @@ from datafly_lite.delivery import attachment as attachment_worker
 from datafly_lite.delivery.attachment import PAGE_BYTES, PAGE_ROWS
 from datafly_lite.delivery.breaker import FAILURES_TO_OPEN
 from datafly_lite.errors import StorageUnavailable
+from datafly_lite.events import DeliveryStatus
 from datafly_lite.store import Store
-from datafly_lite.store.deliveries import due, record_attempts
+from datafly_lite.store.deliveries import Attempted, due, record_attempts
 from kit import RecordingVendor, VendorAnswer, free_port
 from outbox_kit import Outbox, delivering, outbox, until
 
@@ -226,3 +227,25 @@ async def test_a_page_is_read_by_its_index_without_sorting(tmp_path: Path) -> No
     assert len(statements) == 2
     assert [one for one in details if "deliveries_due" in one]
     assert not [one for one in details if "TEMP B-TREE" in one or one.startswith("SCAN")]
+
+
+async def test_a_clock_that_was_ahead_does_not_put_off_for_years(
+    vendor: RecordingVendor, tmp_path: Path
+) -> None:
+    async with outbox(tmp_path) as box:
+        attachment = await box.attach(url=vendor.url)
+        await box.queue([attachment], 3)
+        await box.execute("UPDATE deliveries SET next_attempt_at_ms = next_attempt_at_ms + 315360000000")
+        async with delivering(box):
+            await box.until(attachment, delivered=3)
+
+
+async def test_what_was_delivered_while_it_was_detached_is_delivered(tmp_path: Path) -> None:
+    async with outbox(tmp_path) as box:
+        attachment = await box.attach(url="https://example.com/")
+        await box.queue([attachment], 1)
+        (row,) = await box.deliveries(attachment)
+        await box.execute("UPDATE deliveries SET status = 'dropped', reason = 'routing'")
+        done = Attempted(row["id"], 1, DeliveryStatus.DELIVERED, None, 0, 1)
+        await box.store.write(record_attempts, [done])
+        assert [one["status"] for one in await box.deliveries(attachment)] == ["delivered"]

@@ -59,6 +59,7 @@ class Worker:
         self._store = store
         self._configuration = configuration
         self._concurrency = settings.delivery_concurrency
+        self._longest_delay_ms = settings.retry_max_delay_s * 1000 + LONGEST_SLEEP_MS
         self._clock = clock
         self._monotonic = monotonic
         self._breaker = Breaker()
@@ -167,7 +168,14 @@ class Worker:
             rows.due, self._attachment.id, self._clock(), PAGE_ROWS, PAGE_BYTES, frozenset(self._under_way)
         )
         self._page.extend(page.due)
-        if page.next_due_at_ms is not None:
+        if page.next_due_at_ms is None:
+            return
+        latest_ms = self._clock() + self._longest_delay_ms
+        if page.next_due_at_ms > latest_ms:
+            # No delay is so long: the clock was ahead when it was set, and has been put right since.
+            await self._store.write(rows.pull_back, self._attachment.id, latest_ms, self._clock())
+            self._look_at(0)
+        else:
             self._look_at(page.next_due_at_ms)
 
     def _look_at(self, at_ms: int) -> None:

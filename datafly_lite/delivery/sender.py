@@ -84,7 +84,7 @@ class Sender:
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             allow_redirects=False,
         ) as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = {name.lower(): _clean(value) for name, value in response.headers.items()}
             body = await _read(response, headers.get("content-encoding", ""))
             return Answer(response.status, headers, body)
 
@@ -101,6 +101,11 @@ def _session(
         auto_decompress=False,
         trust_env=False,
     )
+
+
+def _clean(value: str) -> str:
+    """aiohttp keeps bytes that are no UTF-8 as lone surrogates, which no JSON can hold."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _read(response: aiohttp.ClientResponse, encoding: str) -> bytes:

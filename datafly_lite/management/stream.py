@@ -26,6 +26,7 @@ from datafly_lite.services import Services
 
 RECHECK_S = 30.0
 SUBSCRIBE_TIMEOUT_S = 10.0
+UNREAD_TIMEOUT_S = 20.0
 GOING_AWAY, REFUSED, TRY_AGAIN_LATER = 1001, 1008, 1013
 """Of RFC 6455 and its registry: the server stops; against the rules; the store does not answer."""
 
@@ -161,7 +162,11 @@ class _Viewing:
                 return
 
     async def _say(self, value: Any) -> None:
-        await self._websocket.send_text(to_json(value).decode())
+        """Send, or let a client go that has not read for so long."""
+        with anyio.move_on_after(UNREAD_TIMEOUT_S) as waiting:
+            await self._websocket.send_text(to_json(value).decode())
+        if waiting.cancelled_caught:
+            raise WebSocketDisconnect(GOING_AWAY)
 
 
 async def _until_one_ends(*tasks: Callable[[], Awaitable[None]]) -> None:

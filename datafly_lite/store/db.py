@@ -20,7 +20,7 @@ import anyio
 
 from datafly_lite.errors import StorageRefused
 from datafly_lite.store.migrations import migrate
-from datafly_lite.store.writer import Writer
+from datafly_lite.store.writer import Writer, is_lost
 
 T = TypeVar("T")
 
@@ -88,6 +88,10 @@ class Store:
         reader = await self._taken.receive()
         try:
             return await reader.run(_in_snapshot, work, *args)
+        except sqlite3.Error as error:
+            if is_lost(error):  # after an I/O error nothing can be trusted, whoever met it (design.md, 4.4)
+                raise self.writer.give_up(error) from None
+            raise
         finally:
             self._idle.send_nowait(reader)
 

@@ -93,6 +93,19 @@ def _next_due_at_ms(connection: sqlite3.Connection, pipeline_integration_id: str
     return None if row is None else row[0]
 
 
+def pull_back(
+    connection: sqlite3.Connection, pipeline_integration_id: str, latest_ms: int, now_ms: int
+) -> None:
+    """Make due what a clock that was ahead put off beyond `latest_ms`."""
+    connection.execute(
+        """
+        UPDATE deliveries SET next_attempt_at_ms = ?
+         WHERE pipeline_integration_id = ? AND status = 'pending' AND next_attempt_at_ms > ?
+        """,
+        (now_ms, pipeline_integration_id, latest_ms),
+    )
+
+
 def record_attempts(connection: sqlite3.Connection, items: Sequence[Attempted]) -> list[None]:
     """Keep the attempts and move their deliveries on.
 
@@ -127,7 +140,9 @@ def record_attempts(connection: sqlite3.Connection, items: Sequence[Attempted]) 
         """
         UPDATE deliveries
            SET status = ?, reason = ?, attempts = ?, next_attempt_at_ms = ?, finished_at_ms = ?
-         WHERE id = ? AND status = 'pending'
+         WHERE id = ? AND (status = 'pending'
+               -- it was detached while the vendor took the event: delivered is what it is
+               OR (status = 'dropped' AND reason = 'routing' AND ?1 = 'delivered'))
         """,
         [
             (

@@ -40,6 +40,10 @@ DISK_CODES = frozenset(
     }
 )
 
+LOST_CODES = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -103,7 +107,9 @@ class Writer:
         self._wake = asyncio.Event()
         self._stopping = False
         self.broken: StorageBroken | None = None
-        self.last_commit_s = time.monotonic()
+        self.trouble: str | None = None
+        """What the last commit failed with; None after one that did not."""
+        self._began_s: float | None = None
         self.commits = 0
         self.commit_seconds = 0.0
 
@@ -154,6 +160,8 @@ class Writer:
     async def run(self) -> None:
         """Commit what waits until `stop` was called and nothing waits. Raises StorageBroken."""
         while True:
+            if self.broken is not None:
+                raise self.broken
             if not self._jobs:
                 if self._stopping:
                     return
@@ -181,34 +189,46 @@ class Writer:
         return taken
 
     async def _commit(self, jobs: list[_Job]) -> None:
-        started_s = time.perf_counter()
+        self._began_s = time.monotonic()
         try:
             with anyio.CancelScope(shield=True):
                 await self._run_in_thread(_transaction, jobs)
         except sqlite3.Error as error:
             self._fail(jobs, error)
             return
+        finally:
+            self.commit_seconds += self.under_way_s
+            self._began_s = None
         self.commits += 1
-        self.commit_seconds += time.perf_counter() - started_s
-        self.last_commit_s = time.monotonic()
+        self.trouble = None
         for job in jobs:
             job.settle()
 
+    @property
+    def under_way_s(self) -> float:
+        """How long the present commit takes so far; 0 between two."""
+        return 0.0 if self._began_s is None else time.monotonic() - self._began_s
+
     def _fail(self, jobs: list[_Job], error: sqlite3.Error) -> None:
         """A full disk may empty itself; after any other I/O error a later success could hide the loss."""
-        failure: Exception
-        if _is_full(error):
-            failure = StorageUnavailable("the disk is full", retry_after_s=30)
-        else:
-            failure = self.broken = StorageBroken(f"the store failed: {error}")
-        log.error("commit failed", error=str(error), changes=sum(len(job.items) for job in jobs))
+        self.trouble = str(error)
+        log.error("commit failed", error=self.trouble, changes=sum(len(job.items) for job in jobs))
+        failure = (
+            StorageUnavailable("the disk is full", retry_after_s=30)
+            if _is_full(error)
+            else self.give_up(error)
+        )
         for job in jobs:
             job.fail(failure)
-        if self.broken is not None:
-            for job in self._jobs:
-                job.fail(self.broken)
-            self._jobs.clear()
-            raise self.broken
+
+    def give_up(self, error: sqlite3.Error) -> StorageBroken:
+        """Whoever met the error: nothing is taken any more, what waits is refused, and `run` ends."""
+        self.broken = self.broken or StorageBroken(f"the store failed: {error}")
+        for job in self._jobs:
+            job.fail(self.broken)
+        self._jobs.clear()
+        self._wake.set()
+        return self.broken
 
 
 def _transaction(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
@@ -226,6 +246,11 @@ def _transaction(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
 def _code(error: BaseException) -> int:
     """The primary result code: its low byte (sqlite.org/rescode.html)."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a read met a file that cannot be trusted any more."""
+    return _code(error) in LOST_CODES
 
 
 def _is_disk(error: BaseException) -> bool:
