@@ -216,8 +216,6 @@ CREATE TABLE users (
     password_hash   TEXT,                             -- Argon2id; none = cannot log in by password
     role            TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'editor', 'viewer')),
     status          TEXT NOT NULL CHECK (status IN ('active', 'invited', 'disabled')),
-    failed_logins   INTEGER NOT NULL DEFAULT 0,
-    locked_until_ms INTEGER NOT NULL DEFAULT 0,
     last_login_at_ms INTEGER,
     created_at_ms   INTEGER NOT NULL,
     updated_at_ms   INTEGER NOT NULL

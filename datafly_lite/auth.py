@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
 import msgspec
 import structlog
 
 from datafly_lite import auth_transactions as transactions
-from datafly_lite.auth_limits import Ceiling, Failures, delay_ms, seconds
+from datafly_lite.auth_limits import Ceiling, Failures, Sender, sender_of
 from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
 from datafly_lite.clock import Clock, iso_s, new_id, new_token
 from datafly_lite.errors import AdminError
@@ -40,6 +41,7 @@ SESSION_COOKIE = "datafly_session"
 """The first over https, where browsers let no other site or page set it; the second over plain http."""
 
 EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
+LONGEST_EMAIL = 300
 LONGEST_NAME = 200
 TOKEN_LENGTH = 50
 """Characters of 36: 258 bits."""
@@ -74,13 +76,20 @@ def session_token_of(cookies: Mapping[str, str]) -> str | None:
 class Authority:
     """Decides who comes in. Every method raises AdminError with a code of api.md, section 2."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._sleep = sleep
         self._passwords = Passwords()
         self._ceiling = Ceiling(LOGINS_A_MINUTE, clock)
-        self._strangers = Failures()
+        self._failures = Failures(clock)
 
     # ── The first owner, and one-time links ──────────────────────────────────────────────────
 
@@ -137,45 +146,59 @@ class Authority:
 
     async def login(self, email: str, password: str, address: str) -> User:
         """Who has this password. INVALID_CREDENTIALS for an unknown user and a wrong password alike,
-        ACCOUNT_LOCKED while the account waits after failures, RATE_LIMITED above the ceiling.
+        ACCOUNT_LOCKED while this address waits after failures, RATE_LIMITED above the ceiling.
+
+        Others' failures only hold the attempt for a moment: nobody can lock the owner out.
         """
         check_longest(password)
+        if len(email) > LONGEST_EMAIL:
+            raise _wrong_credentials()
         email = email.strip().lower()
-        self._ceiling.take(f"{address} {email}")
-        row = await self._start_login(email)
-        kept = row["password_hash"] if row and row["status"] == "active" else None
-        if not await self._passwords.matches(password, kept) or row is None:
-            log.warning("login refused", address=address)
-            raise AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
-        await self._store.write(accounts.finish_login, row["id"], self._clock())
-        return await self._user_by_id(row["id"])
+        sender = sender_of(email, address)
+        self._ceiling.take(sender)
+        self._failures.check(sender)
+        await self._sleep(self._failures.hold_ms(sender) / 1000)
+        row = await self._store.read(accounts.user_by_email, email)
+        known = await self._known(sender, row, password, address)
+        await self._store.write(accounts.set_last_login, known["id"], self._clock())
+        return await self._user_by_id(known["id"])
 
-    async def _start_login(self, email: str) -> sqlite3.Row | None:
-        now_ms = self._clock()
-        row = await self._store.write(accounts.start_login, email, now_ms, delay_ms)
-        locked_until_ms = row["locked_until_ms"] if row else self._strangers.locked_until_ms(email)
-        if locked_until_ms > now_ms:
-            wait_s = seconds(locked_until_ms - now_ms)
-            message = f"too many failed attempts; try again in {wait_s} seconds"
-            raise AdminError("ACCOUNT_LOCKED", message, retry_after_s=wait_s)
-        if row is None:
-            self._strangers.add(email, now_ms)
+    async def _known(
+        self, sender: Sender, row: sqlite3.Row | None, password: str, address: str
+    ) -> sqlite3.Row:
+        """The row, if this is its password. An attempt has failed only then, so right ones side by side do
+        not count; the second look makes guesses side by side count each.
+        """
+        kept = row["password_hash"] if row and row["status"] == "active" else None
+        is_right = await self._passwords.matches(password, kept)
+        self._failures.check(sender)
+        if row is None or not is_right:
+            self._failures.add(sender)
+            log.warning("login refused", address=address)
+            raise _wrong_credentials()
+        self._failures.forgive(sender)
         return row
 
     async def change_password(self, user: User, current: str, new: str, address: str) -> None:
         """Set a new password, which ends all of the user's sessions and tokens."""
         shortest = SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST
         check_password(new, field="new_password", shortest=shortest)
-        await self.login(user.email, current, address)
-        hashed = await self._passwords.hash(new)
-        await self._store.write(accounts.set_password_hash, user.id, hashed, self._clock())
+        # Under a name of its own: others' guesses at the log-in do not stand in a signed-in user's way.
+        sender = sender_of(f"password of {user.id}", address)
+        self._ceiling.take(sender)
+        self._failures.check(sender)
+        await self._known(sender, await self._store.read(accounts.user, user.id), current, address)
+        await self._set_password(user, new)
 
     async def reset_password(self, user: User, new: str) -> None:
         """Set a password without the old one, for the operator at the machine; ends all sessions."""
         check_password(new, shortest=SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST)
-        await self._store.write(
-            accounts.set_password_hash, user.id, await self._passwords.hash(new), self._clock()
-        )
+        await self._set_password(user, new)
+
+    async def _set_password(self, user: User, new: str) -> None:
+        hashed = await self._passwords.hash(new)
+        await self._store.write(accounts.set_password_hash, user.id, hashed, self._clock())
+        self._failures.forgive_all(user.email)
 
     # ── Access and refresh tokens ────────────────────────────────────────────────────────────
 
@@ -285,6 +308,10 @@ def _user(row: sqlite3.Row) -> User:
         created_at=iso_s(row["created_at_ms"]),
         updated_at=iso_s(row["updated_at_ms"]),
     )
+
+
+def _wrong_credentials() -> AdminError:
+    return AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
 
 
 def _checked_email(email: str) -> str:

@@ -38,6 +38,7 @@ class OpenAuthority(Authority):
 
     store: Store
     clock: Clock
+    held_s: list[float]
 
     async def add(self, email: str, role: str = "viewer", status: str = "active") -> str:
         """A user with PASSWORD, made without hashing it once more."""
@@ -60,9 +61,13 @@ def set_status(connection: Any, user_id: str, status: str) -> None:
 @contextlib.asynccontextmanager
 async def open_authority(data_dir: Path) -> AsyncIterator[OpenAuthority]:
     async with open_store(data_dir / "datafly.db") as store:
-        clock = Clock()
-        made = OpenAuthority(store, Settings(data_dir=data_dir), clock)
-        made.store, made.clock = store, clock
+        clock, held_s = Clock(), list[float]()
+
+        async def hold(seconds: float) -> None:
+            held_s.append(seconds)
+
+        made = OpenAuthority(store, Settings(data_dir=data_dir), clock, hold)
+        made.store, made.clock, made.held_s = store, clock, held_s
         yield made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from auth_kit import (
     BASE,
     MINUTE_MS,
     Clock,
+    OpenAuthority,
     open_authority,
     refused,
+    signed_in,
     token_of,
 )
 from datafly_lite.auth import ROLES, User, require
-from datafly_lite.auth_limits import LONGEST_DELAY_MS, Ceiling, delay_ms
+from datafly_lite.auth_limits import KEPT_KEYS, LONGEST_DELAY_MS, Ceiling, Failures, delay_ms, sender_of
 from datafly_lite.auth_passwords import HASHER, HASHES_WAITING, NOBODYS_HASH
 from datafly_lite.errors import AdminError
 from datafly_lite.store import accounts
@@ -159,19 +162,29 @@ def test_nobodys_hash_costs_what_a_real_one_does() -> None:
 
 
 @pytest.mark.parametrize("email", ["ann@example.com", "nobody@example.com"])
-async def test_failures_make_the_account_wait_longer_and_longer(data_dir: Path, email: str) -> None:
+@pytest.mark.parametrize(
+    "addresses", [("10.0.0.1",) * 2, ("2001:db8::1", "2001:db8::ffff:1"), ("10.0.0.1", "::ffff:10.0.0.1")]
+)
+async def test_failures_make_their_sender_wait_longer_and_longer(
+    data_dir: Path, email: str, addresses: tuple[str, str]
+) -> None:
     """Somebody who does not exist waits as somebody who does: the answer tells nothing."""
     async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
         waits = []
         for _ in range(8):
-            assert await refused(auth.login(email, "wrong password", "10.0.0.1")) == "INVALID_CREDENTIALS"
+            assert await refused(auth.login(email, "wrong password", addresses[0])) == "INVALID_CREDENTIALS"
             with pytest.raises(AdminError) as caught:
-                await auth.login(email, "wrong password", "10.0.0.2")
+                await auth.login(email, "wrong password", addresses[1])
             waits.append(caught.value.retry_after_s if caught.value.code == "ACCOUNT_LOCKED" else None)
             auth.clock.now_ms += MINUTE_MS
         assert waits[:2] == [None, None]  # two guesses a round: the fifth is the first of the third round
         assert waits[2:] == [1, 2, 4, 8, 16, 32]
+
+
+async def fail(auth: OpenAuthority, times: int, email: str, address: str) -> None:
+    for _ in range(times):
+        assert await refused(auth.login(email, "wrong", address)) == "INVALID_CREDENTIALS"
 
 
 async def test_the_right_password_works_after_the_wait_and_others_never_wait(data_dir: Path) -> None:
@@ -179,30 +192,104 @@ async def test_the_right_password_works_after_the_wait_and_others_never_wait(dat
         await auth.add("ann@example.com", "owner")
         await auth.add("bob@example.com")
         signed_in = await auth.open_session(await auth.login("ann@example.com", PASSWORD, "10.0.0.1"))
-        for _ in range(5):
-            assert await refused(auth.login("ann@example.com", "wrong", "10.9.9.9")) == "INVALID_CREDENTIALS"
-        assert await refused(auth.login("ann@example.com", PASSWORD, "10.0.0.1")) == "ACCOUNT_LOCKED"
-        assert (await auth.login("bob@example.com", PASSWORD, "10.0.0.1")).email == "bob@example.com"
+        await fail(auth, 5, "ann@example.com", "10.9.9.9")
+        assert await refused(auth.login("ann@example.com", PASSWORD, "10.9.9.9")) == "ACCOUNT_LOCKED"
+        assert (await auth.login("bob@example.com", PASSWORD, "10.9.9.9")).email == "bob@example.com"
         assert await auth.user_of_session(signed_in) is not None
-        auth.clock.now_ms += 1000
-        assert (await auth.login("ann@example.com", PASSWORD, "10.0.0.1")).last_login_at is not None
-        for _ in range(4):  # forgiven: four more are free again
-            assert await refused(auth.login("ann@example.com", "wrong", "10.0.0.3")) == "INVALID_CREDENTIALS"
+        auth.clock.now_ms += MINUTE_MS
+        assert (await auth.login("ann@example.com", PASSWORD, "10.9.9.9")).last_login_at is not None
+        await fail(auth, 4, "ann@example.com", "10.9.9.9")  # forgiven: four more are free again
+        assert (await auth.login("ann@example.com", PASSWORD, "10.9.9.9")).role == "owner"
+
+
+async def test_nobody_can_lock_the_owner_out(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        await auth.add("ann@example.com", "owner")
+        for number in range(12):
+            await fail(auth, 5, "ann@example.com", f"10.9.9.{number}")
+        auth.held_s.clear()
         assert (await auth.login("ann@example.com", PASSWORD, "10.0.0.1")).role == "owner"
+        assert auth.held_s == [3]  # and heard after it
+        assert await refused(auth.login("ann@example.com", PASSWORD, "10.9.9.1")) == "ACCOUNT_LOCKED"
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", "nobody@example.com"])
+async def test_guesses_from_everywhere_are_held_ever_longer_up_to_three_seconds(
+    data_dir: Path, email: str
+) -> None:
+    async with open_authority(data_dir) as auth:
+        await auth.add("ann@example.com")
+        for number in range(60):
+            await fail(auth, 1, email, f"10.9.9.{number}")
+        assert auth.held_s == [0] * 51 + [0.1, 0.2, 0.4, 0.8, 1.6] + [3] * 4
+
+
+async def test_others_guesses_do_not_stop_a_change_of_the_password(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        await auth.add("ann@example.com")
+        user = await auth.login("ann@example.com", PASSWORD, "10.0.0.1")
+        await fail(auth, 5, "ann@example.com", "10.0.0.1")
+        assert await refused(auth.login("ann@example.com", PASSWORD, "10.0.0.1")) == "ACCOUNT_LOCKED"
+        await auth.change_password(user, PASSWORD, "a new password", "10.0.0.1")
+        assert (await auth.login("ann@example.com", "a new password", "10.0.0.1")).id == user.id
+
+
+async def test_guesses_in_a_stolen_session_wait_too(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        user = await signed_in(auth)
+        for code in ["INVALID_CREDENTIALS"] * 5 + ["ACCOUNT_LOCKED"] * 5 + ["RATE_LIMITED"]:
+            assert await refused(auth.change_password(user, "wrong", "a new password", "10.0.0.1")) == code
+
+
+async def test_the_operators_new_password_lifts_the_lock(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        user = await signed_in(auth)
+        for number in range(12):
+            await fail(auth, 5, "ann@example.com", f"10.9.9.{number}")
+        await auth.reset_password(user, "a new password")
+        auth.held_s.clear()
+        assert (await auth.login("ann@example.com", "a new password", "10.9.9.9")).id == user.id
+        assert auth.held_s == [0]
+
+
+async def side_by_side(auth: OpenAuthority, passwords: list[str]) -> list[str]:
+    """The outcomes of as many log-ins at once, from one address."""
+    outcomes: list[str] = []
+
+    async def log_in(password: str) -> None:
+        try:
+            outcomes.append((await auth.login("ann@example.com", password, "10.0.0.1")).email)
+        except AdminError as error:
+            outcomes.append(error.code)
+
+    async with anyio.create_task_group() as tasks:
+        for password in passwords:
+            tasks.start_soon(log_in, password)
+    return sorted(outcomes)
 
 
 async def test_guesses_side_by_side_count_each(data_dir: Path) -> None:
     async with open_authority(data_dir) as auth:
         await auth.add("ann@example.com")
-        codes: list[str] = []
+        counted = ["ACCOUNT_LOCKED"] * 5 + ["INVALID_CREDENTIALS"] * 5 + ["RATE_LIMITED"] * 2
+        assert await side_by_side(auth, ["wrong"] * 12) == counted
 
-        async def guess(number: int) -> None:
-            codes.append(await refused(auth.login("ann@example.com", "wrong", f"10.0.0.{number}")))
 
-        async with anyio.create_task_group() as tasks:
-            for number in range(12):
-                tasks.start_soon(guess, number)
-        assert sorted(codes) == ["ACCOUNT_LOCKED"] * 7 + ["INVALID_CREDENTIALS"] * 5
+async def test_right_passwords_side_by_side_all_come_in(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        await auth.add("ann@example.com")
+        assert await side_by_side(auth, [PASSWORD] * 7) == ["ann@example.com"] * 7
+
+
+async def test_a_huge_email_is_a_wrong_one_and_is_kept_nowhere(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        for number in range(20):
+            email = f"{number}@{'x' * 1_000_000}"
+            assert await refused(auth.login(email, PASSWORD, "10.0.0.1")) == "INVALID_CREDENTIALS"
+        assert (auth._ceiling._windows, auth._failures._of_senders, auth._failures._on_accounts) == ({},) * 3
+        await fail(auth, 2, f"{'x' * 290}@b.example"[:300], "10.0.0.1")
+        kept = pickle.dumps((auth._ceiling._windows, auth._failures._of_senders, auth._failures._on_accounts))
+        assert len(kept) < 500  # digests only
 
 
 async def test_ten_attempts_a_minute_from_one_address_for_one_email(data_dir: Path) -> None:
@@ -297,7 +384,22 @@ def test_the_ceiling_survives_a_clock_that_jumps_and_many_keys() -> None:
             ceiling.take("a")
     for number in range(20_000):
         ceiling.take(f"key {number}")
-    assert len(ceiling._windows) <= 10_000
+    assert len(ceiling._windows) <= KEPT_KEYS
+
+
+def test_failures_of_many_strangers_and_of_a_clock_set_back_are_forgotten() -> None:
+    clock = Clock()
+    failures = Failures(clock)
+    ann = sender_of("ann@example.com", "10.0.0.1")
+    for _ in range(20):
+        failures.add(ann)
+    with pytest.raises(AdminError):
+        failures.check(ann)
+    clock.now_ms -= 3_600_000
+    failures.check(ann)
+    for number in range(20_000):
+        failures.add(sender_of(f"{number}@example.com", "not an address"))
+    assert len(failures._of_senders) == len(failures._on_accounts) == KEPT_KEYS
 
 
 @pytest.mark.parametrize("role", ROLES)

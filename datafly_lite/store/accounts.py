@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 EXPIRED_KEPT_MS = 24 * 3_600_000
@@ -74,29 +74,15 @@ def insert_user(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> sq
     return row
 
 
-def start_login(
-    connection: sqlite3.Connection, email: str, now_ms: int, delay_ms: Callable[[int], int]
-) -> sqlite3.Row | None:
-    """The user as found, and this attempt counted as failed until `finish_login` says otherwise.
-
-    So guesses made side by side count each. While `locked_until_ms` lies ahead nothing is counted.
-    """
+def user_by_email(connection: sqlite3.Connection, email: str) -> sqlite3.Row | None:
+    """One user, by the address in lower case."""
     row: sqlite3.Row | None = connection.execute("SELECT * FROM users WHERE email = ?", (email,)).fetchone()
-    if row is not None and row["locked_until_ms"] <= now_ms:
-        failures = row["failed_logins"] + 1
-        connection.execute(
-            "UPDATE users SET failed_logins = ?, locked_until_ms = ? WHERE id = ?",
-            (failures, now_ms + delay_ms(failures), row["id"]),
-        )
     return row
 
 
-def finish_login(connection: sqlite3.Connection, user_id: str, now_ms: int) -> None:
-    """The password was right: forget the failures."""
-    connection.execute(
-        "UPDATE users SET failed_logins = 0, locked_until_ms = 0, last_login_at_ms = ? WHERE id = ?",
-        (now_ms, user_id),
-    )
+def set_last_login(connection: sqlite3.Connection, user_id: str, now_ms: int) -> None:
+    """The user came in."""
+    connection.execute("UPDATE users SET last_login_at_ms = ? WHERE id = ?", (now_ms, user_id))
 
 
 def set_password_hash(connection: sqlite3.Connection, user_id: str, password_hash: str, now_ms: int) -> None:
