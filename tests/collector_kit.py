@@ -53,7 +53,7 @@ class Recorded(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the collection endpoint answers, once."""
+    """What the collection endpoint answers, once, or as long as it is the outage; 0 drops the connection."""
 
     status: int
     body: bytes = b'{"success": true}'
@@ -73,6 +73,8 @@ class Site:
         self.pages: dict[str, tuple[str, Mapping[str, str]]] = {}
         self.scripts: dict[str, bytes] = {}
         self.replies: list[Reply] = []
+        self.outage: Reply | None = None
+        self.failed_attempts = 0
         self.recorded: list[Recorded] = []
         self.script("/c/d.js")
 
@@ -112,10 +114,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.site.outage:
+            self._fail(self.site.outage)
+            return
         reply = self.site.replies.pop(0) if self.site.replies else Reply(200)
         cookie = {"Set-Cookie": "_dfid=0c1d; Path=/; HttpOnly; SameSite=Lax"}
         self.site.recorded.append(Recorded("POST", self.path, dict(self.headers.items()), body))
         self._send(reply.status, reply.body, {**cookie, **reply.headers})
+
+    def _fail(self, outage: Reply) -> None:
+        """Nothing is stored, so nothing is recorded."""
+        self.site.failed_attempts += 1
+        if outage.status:
+            self._send(outage.status, outage.body, outage.headers)
+        else:
+            self.close_connection = True
 
     def do_OPTIONS(self) -> None:
         self.site.recorded.append(Recorded("OPTIONS", self.path, dict(self.headers.items()), b""))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page
 
 from collector_kit import KEY, SCRIPT, SENTINEL, SPY, Reply, Site, Visitor
 from datafly_lite.collector.build import build, integrity
 from datafly_lite.collector.options import build_options
-from datafly_lite.collector.snippet import snippet
+from datafly_lite.collector.snippet import snippet, stub
 from kit import wait_until
 
 pytest_plugins = ["collector_fixtures"]
 
+SHOW = """() => {
+    Object.defineProperty(document, "visibilityState", { value: "visible", configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 HIDE = """() => {
     Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
@@ -86,8 +91,25 @@ def test_a_refused_beacon_becomes_a_request(site: Site, visitor: Visitor) -> Non
     site.script("/c/d.js", flush_interval_ms=60_000)
     refusing = "<script>navigator.sendBeacon = () => false</script>"
     page = visitor.open(site.page("/a", refusing + SCRIPT))
-    page.evaluate(HIDE)
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
     visitor.expect_without_sentinel(("page", "/a"))
+
+
+@pytest.mark.parametrize("outage", [Reply(503, b"{}"), Reply(0)], ids=["unavailable", "dropped"])
+def test_a_tab_that_is_hidden_in_an_outage_loses_nothing(site: Site, visitor: Visitor, outage: Reply) -> None:
+    site.script("/c/d.js", flush_interval_ms=60_000)
+    page = visitor.open(site.page("/a"))
+    visitor.expect(page, ("page", "/a"))
+    site.recorded.clear()
+    site.outage = outage
+    tracked = track(page, 5)
+    page.evaluate(HIDE)
+    # Two, for the browser itself repeats a request whose connection had served before.
+    wait_until(lambda: page.evaluate("1") and site.failed_attempts > 1, "attempts that fail")
+    site.outage = None
+    page.evaluate(SHOW)
+    visitor.arrived(5)
+    visitor.expect(page, *tracked)
 
 
 def test_an_event_of_a_hidden_page_does_not_wait(site: Site, visitor: Visitor) -> None:
@@ -247,6 +269,48 @@ def test_a_page_that_bent_its_prototypes(site: Site, visitor: Visitor) -> None:
     assert events[1]["properties"] == {"list": [1, 2]}
 
 
+def test_a_page_that_froze_its_prototypes(site: Site, visitor: Visitor) -> None:
+    frozen = "<script>Object.freeze(Array.prototype); Object.freeze(Object.prototype)</script>"
+    page = visitor.open(site.page("/a", frozen + stub() + "<script>_df.track('early')</script>" + SCRIPT))
+    page.evaluate("_df.push(['track', 'late', { list: [1] }])")
+    events = visitor.expect(page, ("page", "/a"), ("track", "early"), ("track", "late"))
+    assert events[2]["properties"] == {"list": [1]}
+    assert visitor.said == []
+
+
+def test_a_library_that_taught_lists_and_texts_its_own_json(site: Site, visitor: Visitor) -> None:
+    bent = """<script>
+        for (const kind of [Array, String]) kind.prototype.toJSON = function () { return `"${this}"` };
+    </script>"""
+    page = visitor.open(site.page("/a", bent + SCRIPT))
+    page.evaluate("_df.track('one', { list: [1, ['x']], text: 'a', none: null })")
+    events = visitor.expect(page, ("page", "/a"), ("track", "one"))
+    assert events[1]["properties"] == {"list": [1, ["x"]], "text": "a", "none": None}
+
+
+@pytest.mark.parametrize(
+    ("stored", "ids"),
+    [
+        ('"text"', {}),
+        ('["a", "b"]', {}),
+        ("null", {}),
+        ("{", {}),
+        ('{"userId": "u1", "groupId": {"a": 1}, "event": "x", "0": "y"}', {"userId": "u1"}),
+        ('{"userId": 7, "groupId": "g1", "messageId": "x"}', {"groupId": "g1"}),
+    ],
+)
+def test_of_what_is_stored_only_the_ids_are_taken(
+    site: Site, visitor: Visitor, stored: str, ids: dict[str, str]
+) -> None:
+    page = visitor.context.new_page()
+    page.goto(site.page("/plain", head=""))
+    page.evaluate("text => localStorage.setItem('_df_ids', text)", stored)
+    page = visitor.open(site.page("/a"))
+    [event] = visitor.expect(page, ("page", "/a"))
+    known = {"properties", "type", "context", "timestamp", "messageId"}
+    assert {name: value for name, value in event.items() if name not in known} == ids
+
+
 def test_no_global_but_its_own(site: Site, visitor: Visitor) -> None:
     plain = visitor.context.new_page()
     plain.goto(site.page("/plain", head=""))
@@ -268,7 +332,7 @@ def test_a_policy_without_connect_src_is_said_once(site: Site, visitor: Visitor)
     headers = {"Content-Security-Policy": f"connect-src 'none'; script-src {site.data}"}
     page = visitor.open(site.page("/a", headers=headers))
     track(page, 30)
-    visitor.hear(page, "is it in the CSP's connect-src?")
+    visitor.hear(page, "is it in the CSP's connect-src, and this site in the pipeline's allowed domains?")
     assert visitor.failures == []
 
 

@@ -2,14 +2,14 @@
 
 import { VERSION } from "./config.js";
 import { ids } from "./identity.js";
-import { enqueue } from "./transport.js";
+import { encode, enqueue } from "./transport.js";
 import { currentView } from "./view.js";
 
 // `given` is copied, so that the page may change it afterwards; what JSON cannot hold throws.
 export function record(type, given) {
   const view = currentView();
   const event = {
-    ...JSON.parse(JSON.stringify(given)),
+    ...JSON.parse(encode(given)),
     ...ids,
     type,
     context: {

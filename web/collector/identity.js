@@ -13,9 +13,11 @@ function store(value) {
   } catch (error) {}
 }
 
+// Anybody can write there: all but the two texts is left.
 export function loadIds() {
   try {
-    ids = JSON.parse(localStorage.getItem(STORAGE_KEY)) || ids;
+    const stored = JSON.parse(localStorage.getItem(STORAGE_KEY));
+    for (const kind of ["userId", "groupId"]) if (typeof stored[kind] == "string") ids[kind] = stored[kind];
   } catch (error) {}
 }
 

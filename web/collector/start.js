@@ -30,12 +30,11 @@ function serve(api, features) {
     features.forEach((feature) => guarded(feature)());
     calls.forEach(run);
   };
-  api.push = (call) => {
-    waiting ? waiting.push(call) : run(call);
-  };
+  // An assignment would throw where the page has frozen Array.prototype.
+  Object.defineProperty(api, "push", { value: (call) => void (waiting ? waiting.push(call) : run(call)) });
   for (const name in methods) api[name] = (...args) => api.push([name, ...args]);
   api.version = VERSION;
-  listen("pagehide", flushOnHide);
+  listen("pagehide", () => flushOnHide(1));
   listen("visibilitychange", () => isHidden() && flushOnHide());
   if (document.prerendering) listen("prerenderingchange", begin);
   else begin();

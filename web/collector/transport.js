@@ -47,12 +47,12 @@ export function flush() {
   }
 }
 
-// The page goes, perhaps for good: a beacon outlives it, but tells nothing of its answer. So while the
-// server fails, a request goes in its place, which can come back to the queue.
-export function flushOnHide() {
+// A beacon outlives the page that goes for good, but tells nothing of its answer. A page that is only
+// hidden mostly comes back: a request, with keepalive too, can return to its queue when the server fails.
+export function flushOnHide(isLeaving) {
   while (queue[0]) {
     const batch = takeBatch();
-    if (failures || !navigator.sendBeacon || !navigator.sendBeacon(url, batch.body)) post(batch);
+    if (!isLeaving || failures || !navigator.sendBeacon || !navigator.sendBeacon(url, batch.body)) post(batch);
   }
 }
 
@@ -73,15 +73,21 @@ function takeBatch() {
   }
   return {
     events: queue.splice(0, texts.length),
-    body: `{"writeKey":${encode(writeKey)},"sentAt":${encode(new Date())},"batch":[${texts}]}`,
+    body: `{"writeKey":${encode(writeKey)},"sentAt":${encode(new Date().toISOString())},"batch":[${texts}]}`,
     keepalive: size <= CHUNK_SIZE_BYTES,
   };
 }
 
 // JSON.stringify writes a lone surrogate, such as half an emoji, as an escape that strict decoders
 // refuse together with the whole batch. An escaped backslash is matched too, to be stepped over.
-function encode(value) {
-  return JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, rest) => (rest[1] ? "\\ufffd" : escape));
+export function encode(value) {
+  return JSON.stringify(value, unbent).replace(/\\(\\|ud[89a-f]..)/g, (escape, rest) => (rest[1] ? "\\ufffd" : escape));
+}
+
+// Old libraries give lists and texts a toJSON that makes another text of them.
+function unbent(key, value) {
+  const own = this[key];
+  return typeof own == "string" || Array.isArray(own) ? own : value;
 }
 
 // A string as the body goes out as text/plain, which needs no preflight.
@@ -98,7 +104,7 @@ async function post({ events, body, keepalive }) {
       else if (/"rejected": *[1-9]/.test(answer)) warn("events rejected", answer);
     }
   } catch (error) {
-    warn("no connection, will retry; is it in the CSP's connect-src?", url, error);
+    warn("no connection, will retry; is it in the CSP's connect-src, and this site in the pipeline's allowed domains?", url, error);
     retry(events);
   }
   busy--;
