@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -264,3 +265,15 @@ def test_the_demo_is_mended_at_each_start(data_dir: Path) -> None:
             ),
             "the twins of this start got it",
         )
+
+
+def test_behind_a_trusted_proxy_log_ins_are_counted_by_their_own_address(data_dir: Path) -> None:
+    with running_server(data_dir, env={"DATAFLY_TRUSTED_PROXIES": "127.0.0.1/32"}) as server:
+
+        def log_in(address: str, password: str) -> int:
+            body = json.dumps({"email": OWNER_EMAIL, "password": password}).encode()
+            headers = {"X-Forwarded-For": f"203.0.113.250, {address}"}
+            return request(f"{server.base_url}/v1/admin/auth/login", "POST", body, headers).status
+
+        assert {log_in("198.51.100.1", "wrong") for _ in range(12)} <= {401, 429}
+        assert log_in("198.51.100.2", OWNER_PASSWORD) == 200

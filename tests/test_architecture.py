@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "logs": set(),
     "settings": {"errors"},
     "addresses": {"errors"},
+    "proxies": set(),
     "keyring": {"errors"},
     # pure rules
     "retry": PURE,
@@ -49,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},
     # the way of an event, in its order
-    "gateway": PURE | FRAME,
+    "gateway": PURE | FRAME | {"proxies"},
     "log": PURE | {"store"},
     "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
@@ -69,7 +70,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "management": PURE
     | FRAME
-    | {"addresses", "auth", "collector", "vendors", "vendors.declaration", "services"},
+    | {"addresses", "auth", "collector", "proxies", "vendors", "vendors.declaration", "services"},
     "ui": PURE
     | FRAME
     | {"assets", "auth", "collector", "management", "services", "vendors", "vendors.declaration"},

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from datafly_lite.proxies import Networks, client_address, is_within
+
 Headers = Mapping[bytes, bytes]
-Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 QUERY_KEYS = frozenset({"writeKey", "wk"})
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
 VISITOR_MAX_AGE_S = 34_560_000
 """400 days, which is as long as browsers keep a cookie (spec/datafly-signal.md, 6.2)."""
-MAX_HOPS = 20
 
 
 class Caller(NamedTuple):
@@ -64,41 +63,15 @@ def caller(scope: Mapping[str, Any], headers: Headers, trusted: Networks) -> Cal
     scheme: str = scope["scheme"]
     if trusted and peer and is_within(peer, trusted):
         scheme = headers.get(b"x-forwarded-proto", scheme.encode()).decode("latin-1").strip().lower()
-        peer = _forwarded_for(headers.get(b"x-forwarded-for", b"").decode("latin-1"), peer, trusted)
+    forwarded_for = headers.get(b"x-forwarded-for", b"").decode("latin-1") if trusted else ""
     return Caller(
-        ip=peer,
+        ip=client_address(peer, forwarded_for, trusted),
         scheme=scheme,
         user_agent=header(headers, b"user-agent"),
         origin=header(headers, b"origin"),
         visitor=visitor_of(headers.get(b"cookie")),
         is_basic=headers.get(b"authorization", b"")[:6].lower() == b"basic ",
     )
-
-
-def _forwarded_for(value: str, peer: str, trusted: Networks) -> str:
-    """The rightmost hop that is no proxy of ours: what stands left of it anyone can write."""
-    for hop in reversed(value.split(",")[-MAX_HOPS:]):
-        address = hop.strip()
-        if not is_address(address):
-            return peer
-        peer = address
-        if not is_within(address, trusted):
-            return address
-    return peer
-
-
-def is_address(text: str) -> bool:
-    """Whether the text is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_within(address: str, networks: Networks) -> bool:
-    """Whether the address lies in one of the networks."""
-    return is_address(address) and any(ipaddress.ip_address(address) in network for network in networks)
 
 
 def visitor_of(cookie: bytes | None) -> str | None:

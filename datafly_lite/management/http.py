@@ -21,13 +21,22 @@ from datafly_lite.auth import User, require
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.clock import new_id
 from datafly_lite.errors import AdminError, StorageBroken, StorageUnavailable
+from datafly_lite.proxies import client_address
 from datafly_lite.services import Services
+from datafly_lite.settings import Settings, networks
 
 LARGEST_BODY_BYTES = 1024 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 BOM = b"\xef\xbb\xbf"
 
 log = structlog.get_logger(__name__)
+
+
+def address_of(request: Request, settings: Settings) -> str:
+    """Where a request came from, as its peer or a trusted proxy says."""
+    peer = request.client.host if request.client else None
+    trusted = networks(settings.trusted_proxies, setting="trusted_proxies")
+    return client_address(peer, request.headers.get("x-forwarded-for", ""), trusted) or ""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -47,7 +56,7 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def address(self) -> str:
         """Where the request came from."""
-        return self.request.client.host if self.request.client else ""
+        return address_of(self.request, self.services.settings)
 
     def path(self, name: str) -> str:
         """A part of the path."""

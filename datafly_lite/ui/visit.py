@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from datafly_lite.auth import ROLES, User
 from datafly_lite.errors import AdminError
-from datafly_lite.management.http import to_json
+from datafly_lite.management.http import address_of, to_json
 from datafly_lite.services import Services
 from datafly_lite.ui.forms import Form, read_form
 from datafly_lite.ui.templating import render
@@ -47,7 +47,7 @@ class Visit(msgspec.Struct, frozen=True):
     @property
     def address(self) -> str:
         """Where the request came from."""
-        return self.request.client.host if self.request.client else ""
+        return address_of(self.request, self.services.settings)
 
     def path(self, name: str) -> str:
         """A part of the path."""
