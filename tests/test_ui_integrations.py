@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -13,7 +14,16 @@ from datafly_lite.ui.forms import Form, Problems
 from datafly_lite.ui.vendor_form import config_of, form_of
 from datafly_lite.vendors import VENDORS, Vendor
 from datafly_lite.vendors.declaration import MASK
-from kit import Management, Pipeline, RecordingVendor, Server, recording_vendor, send_event, wait_until
+from kit import (
+    Management,
+    Pipeline,
+    RecordingVendor,
+    Server,
+    VendorAnswer,
+    recording_vendor,
+    send_event,
+    wait_until,
+)
 from ui_kit import Client, chromium, person, running_ui
 
 SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -90,6 +100,54 @@ def test_a_webhook_is_attached_changed_and_detached(
         page.get_by_label("Or one that exists already").select_option(label="My hook (Webhook)")
         page.get_by_role("button", name="Attach it").click()
         expect(card).to_contain_text("revision 2")
+
+
+def test_a_card_says_how_its_deliveries_go(
+    server: Server, management: Management, hook: RecordingVendor, pipeline: Pipeline, browser: Browser
+) -> None:
+    name = f"Hook of {pipeline.id}"
+    hook.answers = [VendorAnswer(503), VendorAnswer(400)]
+    before = len(hook.received)
+    management.attach(pipeline.id, "webhook", {"url": hook.url}, name=name)
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/pipelines/{pipeline.id}/integrations")
+        card = page.get_by_role("listitem").filter(has_text=name)
+        expect(card).to_contain_text("0 wait, 0 dead letters")
+        expect(card.locator(".badge.ok")).to_contain_text("live")
+
+        send_event(server, pipeline.key, EVENT)
+        failed = "The last attempt failed: HTTP 503"
+        shown = Client(server.base_url)
+        wait_until(lambda: failed in shown.get(page_path(page)).body.decode(), "a failure on the card")
+        page.reload()
+        expect(card).to_contain_text(failed)
+        expect(card.locator(".badge.bad")).to_contain_text("failing")
+        expect(card.locator(".badge.ok")).to_have_count(0)
+        visitor.check_layout()
+
+        wait_until(lambda: len(hook.received) == before + 2, "the second attempt")
+        wait_until(lambda: "1 dead letter" in shown.get(page_path(page)).body.decode(), "the dead letter")
+        page.reload()
+        expect(card).to_contain_text("0 wait, 1 dead letter")
+        expect(card).to_contain_text("The last attempt failed: HTTP 400")
+
+        card.get_by_role("button", name="Pause").click()
+        card.get_by_role("link", name="1 dead letter").click()
+        page.get_by_role("button", name="Replay all").click()
+        expect(page.get_by_role("status")).to_have_text(
+            "1 delivery was queued again. It waits until the integration is enabled and live: "
+            "it is paused or disabled now."
+        )
+        page.goto(f"{server.base_url}/pipelines/{pipeline.id}/integrations")
+        expect(card).to_contain_text("1 waits, 0 dead letters")
+        card.get_by_role("button", name="Set live").click()
+        wait_until(lambda: "0 wait, " in shown.get(page_path(page)).body.decode(), "the delivery")
+        page.reload()
+        expect(card.locator(".badge.ok")).to_contain_text("live")
+
+
+def page_path(page: Page) -> str:
+    return urlsplit(page.url).path
 
 
 def test_mistakes_stay_beside_their_fields_and_secrets_stay_away(

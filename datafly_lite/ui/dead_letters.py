@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
 from datafly_lite.management import dead_letters, integrations, pipelines
+from datafly_lite.store.attachment_health import held_letters
 from datafly_lite.ui.forms import Form
 from datafly_lite.ui.visit import Visit, with_query
 
@@ -54,8 +55,19 @@ def _said(visit: Visit) -> str:
     for name, words in (("replayed", "queued again"), ("discarded", "discarded")):
         count = visit.query(name)
         if count.isascii() and count.isdecimal() and len(count) < 10:
-            return f"{int(count):,} {'delivery was' if count == '1' else 'deliveries were'} {words}."
+            done = f"{int(count):,} {'delivery was' if count == '1' else 'deliveries were'} {words}."
+            return f"{done} {_held(count, visit.query('held'))}".strip()
     return ""
+
+
+def _held(count: str, held: str) -> str:
+    """That those which were queued again for an integration that sends nothing now wait for a person."""
+    if not held.isascii() or not held.isdecimal() or len(held) > 10 or held == "0":
+        return ""
+    until = "until the integration is enabled and live: it is paused or disabled now."
+    if held == count:
+        return f"{'It waits' if held == '1' else 'They wait'} {until}"
+    return f"{int(held):,} of them {'waits' if held == '1' else 'wait'} {until}"
 
 
 async def replay(visit: Visit) -> Response:
@@ -64,8 +76,9 @@ async def replay(visit: Visit) -> Response:
     filters, selection = _selection(form)
     if selection is None:
         return visit.go(PATH, "none-selected", **filters)
+    held = await visit.services.store.read(held_letters, selection.get("filter", selection))
     count = await dead_letters.replay(visit.services, **selection)
-    return visit.go(PATH, replayed=str(count), **filters)
+    return visit.go(PATH, replayed=str(count), held=str(min(held, count) or ""), **filters)
 
 
 async def discard(visit: Visit) -> Response:

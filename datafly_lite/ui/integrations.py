@@ -9,6 +9,7 @@ from starlette.responses import Response
 from datafly_lite.auth import User
 from datafly_lite.errors import AdminError
 from datafly_lite.management import integrations
+from datafly_lite.ui.delivery_health import health_of
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline import find
 from datafly_lite.ui.vendor_form import config_of, endpoint_field, field_names, fields, form_of
@@ -39,6 +40,7 @@ async def show_list(visit: Visit) -> Response:
         "integrations.html",
         pipeline=pipeline,
         attached=attached,
+        health=await health_of(visit, [one["id"] for one in attached]),
         others=[one for one in everyone if one["id"] not in taken],
         vendors=list(VENDORS.values()),
         labels={vendor.name: vendor.label for vendor in VENDORS.values()},

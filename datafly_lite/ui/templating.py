@@ -32,6 +32,7 @@ WORDS = {
     "pause": ("bad", "‖"),
     "dead": ("bad", "✕"),
     "failed": ("bad", "✕"),
+    "failing": ("bad", "✕"),
     "give up": ("bad", "✕"),
     "disable": ("bad", "✕"),
 }
