@@ -166,6 +166,42 @@ def test_the_mask_keeps_the_secret_and_a_new_value_replaces_it(admin: Admin) -> 
         assert live(admin, attachment["id"]).config["url"] == f"{URL}?{kept}"
 
 
+def test_the_mask_keeps_the_secret_of_the_revision_that_was_edited(admin: Admin) -> None:
+    pipeline_id = admin.ok("POST", "/pipelines", {"name": "Site"})["id"]
+    path, integration = f"/pipelines/{pipeline_id}/integrations", create(admin, config=SECURED)
+    attachment = admin.ok("POST", path, {"integration_id": integration["id"]})
+    revisions = f"/integration-templates/{integration['id']}/revisions"
+    admin.ok("POST", revisions, {"config": {**SECURED, "auth_token": "another-token"}})
+    masked = {**SECURED, "auth_token": "***"}
+    for base, kept in ({"base_revision": 1}, PLANTED), ({"base_revision": 2}, "another-token"), ({}, PLANTED):
+        if not base:
+            admin.ok("POST", revisions, {"config": SECURED})
+        revision = admin.ok("POST", revisions, {"config": masked, **base})
+        admin.ok("PUT", f"{path}/{attachment['id']}", {"revision_id": revision["id"]})
+        assert live(admin, attachment["id"]).config["auth_token"] == kept
+    for wrong in (0, 99, -1, "1", None, True, 2**40):
+        answer = admin.call("POST", revisions, {"config": masked, "base_revision": wrong})
+        assert error_of(answer) == (422, "VALIDATION_ERROR")
+        assert [one["field"] for one in answer.json()["error"]["details"]] == ["base_revision"]
+
+
+def test_the_mask_sends_no_secret_to_another_address(admin: Admin) -> None:
+    revisions = f"/integration-templates/{create(admin, config=SECURED)['id']}/revisions"
+    masked = {**SECURED, "auth_token": "***"}
+    for change in ({"url": "https://example.org/hook"}, {"endpoint": "https://example.org/"}):
+        moved = {"config": {**masked, **change}, "base_revision": 1}
+        answer = admin.call("POST", revisions, moved)
+        assert error_of(answer) == (422, "VALIDATION_ERROR")
+        assert answer.json()["error"]["details"] == [
+            {"field": "config.auth_token", "message": "the address changed: type the secret again"}
+        ]
+        # Nor by two steps: the address first, and then the older revision's secret.
+        admin.ok("POST", revisions, {"config": {"url": URL, **change}})
+        assert admin.error("POST", revisions, moved) == (422, "VALIDATION_ERROR")
+    admin.ok("POST", revisions, {"config": {**SECURED, "url": "https://example.org/hook"}})
+    assert len(admin.ok("GET", revisions)["data"]) == 4
+
+
 def test_parameters_of_the_pipeline_fill_a_config(admin: Admin) -> None:
     parameters = {"host": "shop.example", "token": PLANTED}
     pipeline_id = admin.ok("POST", "/pipelines", {"name": "Site", "parameters": parameters})["id"]

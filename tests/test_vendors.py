@@ -10,12 +10,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from datafly_lite.addresses import check_url
 from datafly_lite.clock import system_clock
+from datafly_lite.configuration import Attachment
+from datafly_lite.delivery import attempt
 from datafly_lite.errors import AdminError, MappingError
 from datafly_lite.events import Event, Verdict
+from datafly_lite.store.deliveries import Due
 from datafly_lite.twins import ga4 as ga4_twin
 from datafly_lite.vendors import VENDORS
 from datafly_lite.vendors.declaration import (
@@ -27,6 +32,8 @@ from datafly_lite.vendors.declaration import (
     Setting,
     Vendor,
     check_config,
+    check_filled,
+    check_kept_secrets,
     outcome_of_status,
     split_secrets,
     with_defaults,
@@ -115,6 +122,31 @@ def refused(*fields: str) -> Iterator[None]:
             ["config.endpoint", "config.events", "config.steps"],
         ),
         ({"url": URL, "consent_categories": "analytics"}, ["config.consent_categories"]),
+        ({"url": URL, "consent_categories": [["analytics"]]}, ["config.consent_categories"]),
+        ({"url": URL, "consent_categories": ["{{pipeline_param.x}}"]}, ["config.consent_categories"]),
+        ({"url": URL, "steps": [{"type": "filter"}]}, ["config.steps"]),
+        ({"url": URL, "events": {"purchase": {"a": 1}}}, ["config.events"]),
+        *[
+            ({"url": URL, name: "{{pipeline_param.x}}"}, [f"config.{name}"])
+            for name in ("authentication", "method", "payload_format", "timeout_ms", "max_retries", "headers")
+        ],
+        ({"url": URL, "headers": {"{{pipeline_param.x}}": "y"}}, ["config.headers"]),
+        *[
+            ({"url": url}, ["config.url"])
+            for url in (
+                "http://@x/",
+                "https://:@x/",
+                "https://a@{{pipeline_param.x}}/",
+                "https://x/{{pipeline_param.x}}\0",
+                "https://x/{{pipeline_param.x}} y",
+                "https://x\\{{pipeline_param.x}}",
+                "ftp://{{pipeline_param.x}}/",
+                "//{{pipeline_param.x}}/",
+            )
+        ],
+        ({"url": URL, "endpoint": "{{pipeline_param.x}}\0"}, ["config.endpoint"]),
+        ({"url": URL, "endpoint": "https://x/\0"}, ["config.endpoint"]),
+        ({"url": URL, "endpoint": "http://@x/"}, ["config.endpoint"]),
     ],
 )
 def test_settings_that_are_refused(config: dict[str, Any], fields: list[str]) -> None:
@@ -190,6 +222,83 @@ def test_secrets_part_from_the_config(
     config: dict[str, Any], previous: dict[str, str], public: dict[str, Any], secrets: dict[str, str]
 ) -> None:
     assert split_secrets(WEBHOOK, config, previous) == (public, secrets)
+
+
+BASE = {"url": URL, "authentication": "hmac", "secret": MASK}
+PARAMETER_HOST = "https://{{pipeline_param.Host}}/"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        ({}, {"url": f"{URL}/elsewhere?x=y"}, False),
+        ({}, {"url": "https://EXAMPLE.com:443/hook"}, False),
+        ({"url": PARAMETER_HOST}, {"url": f"{PARAMETER_HOST}more"}, False),
+        ({}, {"url": "https://example.org/hook"}, True),
+        ({}, {"url": "http://example.com/hook"}, True),
+        ({}, {"url": "https://example.com:8443/hook"}, True),
+        ({}, {"url": "https://example.com.evil.example/hook"}, True),
+        ({}, {"url": "https://example.com{{pipeline_param.Host}}/hook"}, True),
+        ({}, {"url": PARAMETER_HOST}, True),
+        ({"url": PARAMETER_HOST}, {"url": PARAMETER_HOST.lower()}, True),
+        ({"url": "{{pipeline_param.a}}"}, {"url": "{{pipeline_param.b}}"}, True),
+        ({}, {"endpoint": "https://example.org/"}, True),
+        ({"endpoint": "https://example.org/"}, {"endpoint": ""}, True),
+        ({}, {"url": "https://example.org/hook", "secret": SECRET}, False),
+    ],
+)
+def test_a_stored_secret_goes_to_no_other_address(
+    before: dict[str, Any], after: dict[str, Any], moved: bool
+) -> None:
+    with refused("config.secret") if moved else contextlib.nullcontext():
+        check_kept_secrets(WEBHOOK, {**BASE, **before, **after}, {**BASE, **before})
+
+
+@pytest.mark.parametrize(
+    ("vendor", "config", "name"),
+    [
+        (WEBHOOK, {"url": URL, "authentication": "{{pipeline_param.x}}"}, "authentication"),
+        (WEBHOOK, {"url": URL, "authentication": "Bearer"}, "authentication"),
+        (WEBHOOK, {"url": URL, "authentication": "bearer"}, "auth_token"),
+        (WEBHOOK, {"url": URL, "method": "GET"}, "method"),
+        (WEBHOOK, {"url": URL, "timeout_ms": "5000"}, "timeout_ms"),
+        (WEBHOOK, {"url": URL, "max_retries": True}, "max_retries"),
+        (WEBHOOK, {"url": URL, "headers": "X-A: b"}, "headers"),
+        (WEBHOOK, {}, "url"),
+        (GA4, {**GA4_CONFIG, "region": "EU"}, "region"),
+        (GA4, {**GA4_CONFIG, "send_ip": "{{pipeline_param.x}}"}, "send_ip"),
+    ],
+)
+def test_filled_settings_that_cannot_make_a_request(
+    vendor: Vendor, config: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(MappingError, match=f"the setting {name} "):
+        check_filled(vendor, with_defaults(vendor, config))
+
+
+def test_an_attempt_looks_at_the_filled_settings_first() -> None:
+    attachment = Attachment(
+        id="pi_1",
+        pipeline_id="pip_1",
+        integration_id="tmpl_1",
+        integration_name="Hook",
+        vendor="webhook",
+        revision_id="rev_1",
+        revision_number=1,
+        enabled=True,
+        mode="live",
+        config={"url": URL, "timeout_ms": "soon"},
+        consent_categories=(),
+        secrets=(),
+    )
+    due = Due(1, 0, "m-1", b'{"type":"track","messageId":"m-1","timestamp":"","receivedAt":""}')
+    with pytest.raises(MappingError, match="timeout_ms must be a whole number"):
+        attempt.request_for(due, attachment, EXAMPLE_NOW_MS)
+
+
+def test_no_request_goes_without_an_authentication_that_is_unknown() -> None:
+    with pytest.raises(MappingError, match="Bearer"):
+        requested(WEBHOOK, {"url": URL, "authentication": "Bearer"}, {})
 
 
 def test_a_mask_without_a_stored_value_is_refused() -> None:
@@ -340,6 +449,39 @@ def test_whatever_comes_keeps_the_published_rules(event: dict[str, Any]) -> None
     request = requested(GA4, GA4_CONFIG, {"anonymousId": "a", **event})
     assert request is not None
     assert ga4_twin.messages(request.body, EXAMPLE_NOW_MS) == []
+
+
+@pytest.mark.parametrize("traits", [["plan"], "plan", 5, True])
+def test_traits_that_are_no_object_fail_the_mapping_with_the_reason(traits: Any) -> None:
+    with pytest.raises(MappingError, match=r"context\.traits is not an object"):
+        requested(GA4, GA4_CONFIG, {"event": "e", "anonymousId": "a", "context": {"traits": traits}})
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+@given(
+    type_=st.sampled_from(["track", "page", "screen", "group", "identify", "alias"]),
+    context=st.dictionaries(
+        st.sampled_from(["traits", "page", "session", "consent", "userAgent", "ip"]), JSON_VALUES
+    ),
+    properties=st.dictionaries(
+        st.sampled_from(["products", "url", "title", "currency", "price", "product_id", "value"]), JSON_VALUES
+    ),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_shape_makes_a_request_or_a_clear_refusal(
+    vendor: Vendor, type_: str, context: dict[str, Any], properties: dict[str, Any]
+) -> None:
+    event = {"type": type_, "event": "Order Completed", "anonymousId": "a"}
+    config = {**vendor.examples[0].settings, **({"user_properties": "plan"} if vendor is GA4 else {})}
+    with contextlib.suppress(MappingError):
+        requested(vendor, config, {**event, "context": context, "properties": properties})
 
 
 def test_a_name_without_a_letter_of_ga4s_is_kept_as_a_parameter() -> None:

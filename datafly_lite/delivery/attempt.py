@@ -21,7 +21,14 @@ from datafly_lite.retry import DeadReason, Decision, RetryPolicy, decide
 from datafly_lite.settings import Settings
 from datafly_lite.store.deliveries import Attempted, Due
 from datafly_lite.vendors import VENDORS
-from datafly_lite.vendors.declaration import Answer, Request, Vendor, outcome_of_status, with_defaults
+from datafly_lite.vendors.declaration import (
+    Answer,
+    Request,
+    Vendor,
+    check_filled,
+    outcome_of_status,
+    with_defaults,
+)
 
 SHADOW = "shadow"
 """A mode, and the verdict of the attempts made in it."""
@@ -192,7 +199,9 @@ def request_for(due: Due, attachment: Attachment, now_ms: int) -> Request | None
     vendor = VENDORS.get(attachment.vendor)
     if vendor is None:
         raise MappingError(f"this program has no vendor {attachment.vendor}")
-    request = vendor.request_for([decode_event(due.body)], with_defaults(vendor, attachment.config), now_ms)
+    settings = with_defaults(vendor, attachment.config)
+    check_filled(vendor, settings)
+    request = vendor.request_for([decode_event(due.body)], settings, now_ms)
     for name, value in {} if request is None else request.headers.items():
         # A pipeline parameter can bring what the settings' patterns kept out.
         if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):

@@ -23,7 +23,7 @@ from datafly_lite.settings import Settings, networks
 from datafly_lite.store import accounts
 from datafly_lite.store import integrations as rows
 from datafly_lite.vendors import VENDORS, Vendor
-from datafly_lite.vendors.declaration import check_config, split_secrets
+from datafly_lite.vendors.declaration import check_config, check_kept_secrets, split_secrets
 
 __all__ = [
     "attach",
@@ -48,7 +48,11 @@ INTEGRATION_CHECKS: dict[str, f.Check] = {
     "description": f.text(2000),
     "config": f.free_object,
 }
-REVISION_CHECKS: dict[str, f.Check] = {"config": f.free_object, "change_summary": f.text(2000)}
+REVISION_CHECKS: dict[str, f.Check] = {
+    "config": f.free_object,
+    "change_summary": f.text(2000),
+    "base_revision": f.whole(1, LARGEST_REVISION),
+}
 
 
 def catalog() -> list[dict[str, Any]]:
@@ -98,7 +102,9 @@ async def list_revisions(services: Services, integration_id: str) -> list[dict[s
 async def create_revision(
     services: Services, integration_id: str, fields: dict[str, Any], created_by: str | None
 ) -> dict[str, Any]:
-    """From `{config, change_summary?}`. "***" keeps the newest revision's secret. Raises NOT_FOUND too."""
+    """From `{config, change_summary?, base_revision?}`. "***" keeps the secret of the revision with the
+    number `base_revision`, by default the newest. Raises VALIDATION_ERROR, and NOT_FOUND.
+    """
     given = f.checked(fields, REVISION_CHECKS, required=("config",))
     integration = await get_integration(services, integration_id)
     check_config(VENDORS[integration["vendor"]], given["config"], check_url=_url_check(services.settings))
@@ -148,8 +154,10 @@ def _create_revision(
 ) -> dict[str, Any]:
     integration = found_integration(connection, integration_id)
     number = (integration["latest_revision"] or 0) + 1
-    previous = _secrets(rows.revision(connection, integration_id, number - 1), keyring)
-    config, secrets = split_secrets(VENDORS[integration["vendor"]], columns["config"], previous)
+    vendor, base = VENDORS[integration["vendor"]], columns.get("base_revision", number - 1)
+    previous, kept = _base_revision(connection, integration_id, base, keyring)
+    config, secrets = split_secrets(vendor, columns["config"], kept)
+    check_kept_secrets(vendor, columns["config"], previous)
     row = {
         **columns,
         "id": new_id("rev"),
@@ -162,11 +170,17 @@ def _create_revision(
     return _get_revision(connection, integration_id, number)
 
 
-def _secrets(revision: sqlite3.Row | None, keyring: Keyring) -> dict[str, str]:
+def _base_revision(
+    connection: sqlite3.Connection, integration_id: str, number: int, keyring: Keyring
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(config, secrets); both empty before the first revision, number 0."""
+    revision = rows.revision(connection, integration_id, number)
+    if revision is None and number:
+        raise AdminError.invalid("base_revision", "there is no such revision")
     if revision is None:
-        return {}
-    found: dict[str, str] = msgspec.json.decode(keyring.decrypt(revision["secrets_ciphertext"]))
-    return found
+        return {}, {}
+    secrets = msgspec.json.decode(keyring.decrypt(revision["secrets_ciphertext"]))
+    return msgspec.json.decode(revision["config"]), secrets
 
 
 def _delete(connection: sqlite3.Connection, integration_id: str, now_ms: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from datafly_lite.errors import AddressRefused, AdminError
+from datafly_lite.errors import AddressRefused, AdminError, MappingError
 from datafly_lite.events import Event, Outcome, Verdict
 
 SettingType = Literal["string", "secret", "integer", "boolean", "choice", "url", "object"]
@@ -162,6 +162,14 @@ KINDS: dict[SettingType, tuple[type, str]] = {
     "url": (str, "must be text"),
     "object": (dict, "must be an object of texts"),
 }
+PARAMETRIC = ("string", "secret", "url")
+"""Settings that may hold a pipeline parameter, beside the values of an object. The others are known before
+an event comes: a mistyped authentication would otherwise send without any."""
+
+URL_CHARACTERS = re.compile(r"[!-\[\]-~]*")
+URL_AUTHORITY = re.compile(r"https?://([^/?#]+)")
+NOT_OFFERED = ("steps", "events")
+
 RESERVED_KINDS: dict[str, tuple[type, str]] = {
     "consent_categories": (list, "must be a list of names"),
     "steps": (list, "must be a list of steps"),
@@ -173,18 +181,17 @@ RESERVED_KINDS: dict[str, tuple[type, str]] = {
 def check_config(vendor: Vendor, config: Mapping[str, Any], *, check_url: UrlCheck | None = None) -> None:
     """Raise AdminError VALIDATION_ERROR with every field that cannot be used, as `config.<name>`.
 
-    A text that holds `{{pipeline_param.KEY}}` passes: its value is known only on a pipeline.
+    A text or URL that holds `{{pipeline_param.KEY}}` passes: its value is known only on a pipeline.
     With `check_url`, each URL must be one that deliveries may call.
     """
     problems = {name: "is not a setting of this vendor" for name in config if not _is_known(vendor, name)}
-    for name, (kind, message) in RESERVED_KINDS.items():
-        if config.get(name) is not None and not isinstance(config[name], kind):
-            problems[name] = message
+    for name in RESERVED:
+        if problem := _reserved_problem(name, config.get(name)):
+            problems[name] = problem
     for setting in vendor.settings:
         if problem := _problem(setting, with_defaults(vendor, config)):
             problems[setting.name] = problem
-    urls = ["endpoint", *(setting.name for setting in vendor.settings if setting.type == "url")]
-    for name in urls:
+    for name in _url_names(vendor):
         if name not in problems and (problem := _url_problem(config.get(name), check_url)):
             problems[name] = problem
     if problems:
@@ -192,22 +199,63 @@ def check_config(vendor: Vendor, config: Mapping[str, Any], *, check_url: UrlChe
         raise AdminError("VALIDATION_ERROR", "the configuration cannot be used", details=details)
 
 
+def _url_names(vendor: Vendor) -> list[str]:
+    return ["endpoint", *(setting.name for setting in vendor.settings if setting.type == "url")]
+
+
 def _is_known(vendor: Vendor, name: str) -> bool:
     return name in RESERVED or any(setting.name == name for setting in vendor.settings)
+
+
+def _reserved_problem(name: str, value: Any) -> str | None:
+    kind, message = RESERVED_KINDS[name]
+    if value is None:
+        return None
+    if not isinstance(value, kind):
+        return message
+    # A category that is filled in later could be one that nobody can refuse.
+    if isinstance(value, list) and not all(map(_is_fixed_name, value)) and name not in NOT_OFFERED:
+        return f"{message}, without parameters"
+    return "is not offered yet" if name in NOT_OFFERED and value else None
+
+
+def _is_fixed_name(value: Any) -> bool:
+    return isinstance(value, str) and not PARAMETER.search(value)
 
 
 def _problem(setting: Setting, config: Mapping[str, Any]) -> str | None:
     value = config.get(setting.name)
     if value is None:
         return "is required" if _is_required(setting, config) else None
-    if (isinstance(value, str) and PARAMETER.search(value)) or (setting.type == "secret" and value == MASK):
+    if setting.type == "secret" and value == MASK:
         return None
+    if setting.type in PARAMETRIC and isinstance(value, str) and PARAMETER.search(value):
+        return None
+    return _kind_problem(setting, value) or _pattern_problem(setting, value)
+
+
+def _kind_problem(setting: Setting, value: Any) -> str | None:
     kind, message = KINDS[setting.type]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         return message
     if setting.choices and value not in setting.choices:
         return f"must be one of {', '.join(setting.choices)}"
-    return _pattern_problem(setting, value)
+    return None
+
+
+def check_filled(vendor: Vendor, settings: Mapping[str, Any]) -> None:
+    """Raise MappingError where settings with their defaults and parameters cannot make a request.
+
+    A revision can be older than today's rules: what they would refuse must not send as if it were absent.
+    """
+    for setting in vendor.settings:
+        value = settings.get(setting.name)
+        if value is not None:
+            problem = _kind_problem(setting, value)
+        else:
+            problem = "is required" if _is_required(setting, settings) else None
+        if problem:
+            raise MappingError(f"the setting {setting.name} {problem}")
 
 
 def _is_required(setting: Setting, config: Mapping[str, Any]) -> bool:
@@ -230,16 +278,51 @@ def _pattern_problem(setting: Setting, value: Any) -> str | None:
 
 
 def _url_problem(value: Any, check_url: UrlCheck | None) -> str | None:
-    if not isinstance(value, str) or not value or PARAMETER.search(value):
+    if not isinstance(value, str) or not value:
         return None
-    if not re.fullmatch(r"https?://[!-~]+", value):
+    filled = PARAMETER.sub("x", value)
+    if not URL_CHARACTERS.fullmatch(filled):
+        return "must be printable ASCII without spaces or backslashes"
+    authority = URL_AUTHORITY.match(filled)
+    if authority is None and not PARAMETER.match(value):
         return "must be an absolute URL, such as https://example.com/path"
+    if authority is not None and "@" in authority[1]:
+        return "must not hold credentials; use the authentication setting"
     try:
-        if check_url is not None:
+        if check_url is not None and filled == value:
             check_url(value)
     except AddressRefused as refusal:
         return str(refusal)
     return None
+
+
+def check_kept_secrets(vendor: Vendor, config: Mapping[str, Any], previous: Mapping[str, Any]) -> None:
+    """Raise VALIDATION_ERROR where MASK would send a secret of the config `previous` to another address.
+
+    Who may edit may not read: nobody gets a stored secret by naming a server of their own.
+    """
+    if not _has_moved(vendor, config, previous):
+        return
+    kept = [one.name for one in vendor.settings if one.type == "secret" and config.get(one.name) == MASK]
+    if kept:
+        message = "the address changed: type the secret again"
+        details = [{"field": f"config.{name}", "message": message} for name in kept]
+        raise AdminError("VALIDATION_ERROR", message, details=details)
+
+
+def _has_moved(vendor: Vendor, config: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
+    return any(_origin(config.get(name)) != _origin(previous.get(name)) for name in _url_names(vendor))
+
+
+def _origin(url: Any) -> str:
+    """Scheme, host and port as text; of what has none, such as a parameter, the whole of it."""
+    text = str(url or "")
+    found = URL_AUTHORITY.match(text)
+    if found is None:
+        return text
+    # The names of parameters differ by case, those of hosts do not.
+    origin = found[0] if PARAMETER.search(found[0]) else found[0].lower()
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
 def split_secrets(

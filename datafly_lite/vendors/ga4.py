@@ -60,8 +60,8 @@ def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: in
         **_optional("timestamp_micros", _timestamp_micros(event.timestamp, now_ms)),
         **_optional("user_properties", _user_properties(event, settings.get("user_properties") or "")),
         **_optional("consent", _consent(consent.canonical(event.context))),
-        **_optional("user_agent", event.context.get("userAgent")),
-        **_optional("ip_override", event.context.get("ip") if settings.get("send_ip") else None),
+        **_optional("user_agent", _text(event.context.get("userAgent"))),
+        **_optional("ip_override", _text(event.context.get("ip")) if settings.get("send_ip") else None),
         "events": [mapped],
     }
     query = urlencode({"measurement_id": settings["measurement_id"], "api_secret": settings["api_secret"]})
@@ -98,7 +98,10 @@ def _timestamp_micros(timestamp: str, now_ms: int) -> int | None:
 
 def _user_properties(event: Event, wanted: str) -> dict[str, Any]:
     """Only the traits that the settings name: Google forbids personal data, and traits are full of it."""
-    traits = {**(event.context.get("traits") or {}), **event.traits}
+    known = event.context.get("traits") or {}
+    if not isinstance(known, Mapping):
+        raise MappingError("context.traits is not an object, so its values have no names")
+    traits = {**known, **event.traits}
     names = [name.strip() for name in wanted.split(",")][:MAX_USER_PROPERTIES]
     return {
         name: {"value": _property(traits[name])}
@@ -119,6 +122,10 @@ def _consent(choices: Mapping[str, bool]) -> dict[str, str] | None:
         return None
     word = "GRANTED" if choices["marketing"] else "DENIED"
     return {"ad_user_data": word, "ad_personalization": word}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _optional(name: str, value: Any) -> dict[str, Any]:

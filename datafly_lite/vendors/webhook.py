@@ -70,8 +70,10 @@ def _authentication(settings: Mapping[str, Any], message_id: str, now_ms: int, b
             return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
         case "hmac":
             return {"webhook-signature": _signature(settings["secret"], message_id, now_ms, body)}
-        case _:
+        case "none":
             return {}
+        case other:
+            raise MappingError(f"there is no authentication {other!r}")
 
 
 def _signature(secret: str, message_id: str, now_ms: int, body: bytes) -> str:
