@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from datafly_lite.management import fields
 from management_kit import SEED, Admin, error_of, running_admin
 
 
@@ -30,6 +31,12 @@ def read(admin: Admin, pipeline_id: str) -> dict[str, Any]:
 
 
 # ── Fields ───────────────────────────────────────────────────────────────────────────────────
+
+CONTROL = ("\n", "\r\n", "\t", "\0", "\x1b", "\x7f", "\x85", "\u2028")
+WRONG_COOKIE_DOMAINS = (
+    *("https://example.com", "example.com; Secure", "a.example\r\nX: y", "..example.com", ".", "a_b.example"),
+    *("*.example.com", " ", "example.com:80", None, 5, ["example.com"], "x" * 300),
+)
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "name"),
@@ -68,6 +75,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"parameters": {"k": {"deep": "x"}}}, "parameters.k"),
     ({"parameters": {"no spaces": "x"}}, "parameters.no spaces"),
     ({"parameters": {"k": "x" * 4097}}, "parameters.k"),
+    *[({"name": f"a{one}b"}, "name") for one in CONTROL],
+    *[({"labels": ["ok", f"a{one}b"]}, "labels[1]") for one in CONTROL],
+    *[({"parameters": {"k": f"a{one}b"}}, "parameters.k") for one in CONTROL],
+    *[({"config": {"cookie_domain": one}}, "config.cookie_domain") for one in WRONG_COOKIE_DOMAINS],
+    ({"parameters": {"a\n": "x"}}, "parameters.a\n"),
     ({"config": []}, "config"),
     ({"config": {"huge": 2**70}}, "config"),
     ({"config": {"big": "x" * 70_000}}, "config"),
@@ -114,6 +126,20 @@ def existing(admin: Admin) -> dict[str, Any]:
 def test_all_that_is_wrong_is_told_at_once(admin: Admin) -> None:
     details = admin.call("POST", "/pipelines", {"type": "x", "labels": 1, "z": 0}).json()["error"]["details"]
     assert sorted(detail["field"] for detail in details) == ["labels", "name", "type", "z"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", ""),
+        ("Example.com", "example.com"),
+        (".shop.example", ".shop.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_cookie_domain_is_a_host_name_and_other_keys_are_free(admin: Admin, given: str, kept: str) -> None:
+    made = create(admin, config={"cookie_domain": given, "x": ["\n"]})
+    assert read(admin, made["id"])["config"] == {"cookie_domain": kept, "x": ["\n"]}
 
 
 def test_deep_nesting_is_refused(admin: Admin) -> None:
@@ -198,7 +224,10 @@ def test_slugs_are_unique(admin: Admin) -> None:
 
 def test_naughty_strings_come_back_as_they_went(tmp_path: Path) -> None:
     naughty = json.loads((SEED.parents[1] / "data" / "blns.json").read_text(encoding="utf-8"))
-    wanted = [text for text in naughty if text.strip() and len(text) <= 100]
+    wanted = [
+        text for text in naughty if text.strip() and len(text) <= 100 and not fields.CONTROL.search(text)
+    ]
+    assert len(wanted) > 300
     with running_admin(tmp_path / "data", management_rate_limit_rpm=10_000) as admin:
         pipeline_id = create(admin, config={"naughty": naughty})["id"]
         assert read(admin, pipeline_id)["config"]["naughty"] == naughty

@@ -72,6 +72,8 @@ def test_a_template_begins_with_revision_one(admin: Admin) -> None:
     ("fields", "field"),
     [
         ({"name": ""}, "name"),
+        ({"name": "a\r\nb"}, "name"),
+        ({"name": "a\0b"}, "name"),
         ({"vendor": "unknown"}, "vendor"),
         ({"vendor": None}, "vendor"),
         ({"config": None}, "config"),

@@ -16,6 +16,9 @@ from datafly_lite.errors import AdminError
 
 Check = Callable[[Any], Any]
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""C0, DEL, C1, and Unicode's own line breaks."""
+
 LARGEST_OBJECT_BYTES = 64 * 1024
 DEEPEST = 32
 EXACT_INTEGER = 2**53
@@ -81,6 +84,18 @@ def text(longest: int, *, shortest: int = 0) -> Check:
         if any("\ud800" <= one <= "\udfff" for one in value):
             raise FieldError("holds half a character")
         return value
+
+    return check
+
+
+def line(longest: int, *, shortest: int = 0) -> Check:
+    """As `text`, without line breaks and other control characters: it stands in lists, logs and headers."""
+    is_text = text(longest, shortest=shortest)
+
+    def check(value: Any) -> str:
+        if CONTROL.search(is_text(value)):
+            raise FieldError("must not hold line breaks or other control characters")
+        return str(value)
 
     return check
 
@@ -170,6 +185,18 @@ def object_of(checks: Mapping[str, Check]) -> Check:
     return check
 
 
+def free_object_with(checks: Mapping[str, Check]) -> Check:
+    """As `free_object`; these of its fields are checked."""
+
+    def check(value: Any) -> dict[str, Any]:
+        return {
+            name: _at(f".{name}", checks[name], one) if name in checks else one
+            for name, one in free_object(value).items()
+        }
+
+    return check
+
+
 def free_object(value: Any) -> dict[str, Any]:
     """An object of any JSON values, neither huge nor deep, and without a number that loses digits."""
     if not isinstance(value, dict):
@@ -228,3 +255,14 @@ def host_or_wildcard(value: Any) -> str:
     """A host name, or `*.` and one: api.md, section 1, CORS."""
     is_wildcard = isinstance(value, str) and value.startswith("*.")
     return f"*.{host(value[2:])}" if is_wildcard else host(value)
+
+
+def cookie_domain(value: Any) -> str:
+    """Nothing, or a host name, before which a dot may stand."""
+    if value == "":
+        return ""
+    has_dot = isinstance(value, str) and value.startswith(".")
+    name = host(value[1:] if has_dot else value)
+    if "_" in name:
+        raise FieldError("must be a host name without underscores")
+    return f".{name}" if has_dot else name

@@ -43,7 +43,7 @@ __all__ = [
 LARGEST_REVISION = 2**31
 
 INTEGRATION_CHECKS: dict[str, f.Check] = {
-    "name": f.text(200, shortest=1),
+    "name": f.line(200, shortest=1),
     "vendor": f.one_of(*VENDORS),
     "description": f.text(2000),
     "config": f.free_object,

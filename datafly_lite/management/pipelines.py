@@ -40,21 +40,21 @@ MERGED = ("js_builder_config", "identity_config")
 """Objects with a fixed set of fields: a PUT changes those that it names. The other objects it replaces."""
 
 CHECKS: dict[str, f.Check] = {
-    "name": f.text(200, shortest=1),
+    "name": f.line(200, shortest=1),
     "slug": f.matching(
         r"([a-z0-9]+(-[a-z0-9]+)*)?", LONGEST_SLUG, "must be lower-case letters and digits, joined by hyphens"
     ),
     "type": f.one_of(*TYPES),
     "domain_allowlist": f.list_of(f.host_or_wildcard, most=500),
-    "labels": f.list_of(f.text(100, shortest=1), most=100),
+    "labels": f.list_of(f.line(100, shortest=1), most=100),
     "rate_limit_rps": f.whole(1, 1_000_000),
     "challenge_token_required": f.boolean,
     "parameters": f.map_of(
         f.matching(r"[A-Za-z0-9_.-]+", 100, "may hold letters, digits, dot, hyphen and underscore"),
-        f.text(4096),
+        f.line(4096),
         most=200,
     ),
-    "config": f.free_object,
+    "config": f.free_object_with({"cookie_domain": f.cookie_domain}),
     "js_builder_config": f.free_object,
     "identity_config": f.object_of(
         {
