@@ -68,9 +68,16 @@ def require(user: User, role: str) -> None:
         raise AdminError("FORBIDDEN", f"this needs the role {role}; yours is {user.role}")
 
 
-def session_token_of(cookies: Mapping[str, str]) -> str | None:
-    """The token of the UI's session, where the browser sent one."""
-    return cookies.get(SECURE_SESSION_COOKIE) or cookies.get(SESSION_COOKIE)
+def session_cookie(base_url: str) -> str:
+    """The name of the cookie that the UI's session has under this address."""
+    return SECURE_SESSION_COOKIE if base_url.startswith("https:") else SESSION_COOKIE
+
+
+def session_token_of(cookies: Mapping[str, str], base_url: str) -> str | None:
+    """The token of the UI's session, where the browser sent one. Over https the plain cookie is none: a
+    neighbouring site or a plain page of the same host could have set it.
+    """
+    return cookies.get(session_cookie(base_url))
 
 
 class Authority:

@@ -195,18 +195,36 @@ async def test_nobody_looks_without_a_token_or_a_session(admin: Admin) -> None:
 
 
 async def test_a_session_looks_only_from_the_products_own_pages(admin: Admin) -> None:
-    own = admin.base_url
-    for name in ("datafly_session", "__Host-datafly_session"):
-        cookie = {"Cookie": f"{name}={await session(admin)}"}
-        for origin in (
-            "https://evil.example",
-            "null",
-            own.replace("127.0.0.1", "127.0.0.2"),
-            own + ".evil.example",
-            "file://",
-        ):
-            assert await refusal(admin, {**cookie, "Origin": origin}) == 403, origin
-        async with connected(admin, {**cookie, "Origin": own}) as websocket:
+    own, cookie = admin.base_url, {"Cookie": f"datafly_session={await session(admin)}"}
+    for origin in (
+        "https://evil.example",
+        "null",
+        own.replace("127.0.0.1", "127.0.0.2"),
+        own + ".evil.example",
+        "file://",
+    ):
+        assert await refusal(admin, {**cookie, "Origin": origin}) == 403, origin
+    async with connected(admin, {**cookie, "Origin": own}) as websocket:
+        await websocket.send_json(SUBSCRIBE)
+        await watched(admin)
+    await watched(admin, 0)
+
+
+@pytest.mark.parametrize(
+    ("public_url", "good", "bad"),
+    [
+        ("https://datafly.example", "__Host-datafly_session", "datafly_session"),
+        ("http://datafly.example", "datafly_session", "__Host-datafly_session"),
+    ],
+)
+async def test_a_session_counts_in_the_cookie_of_its_scheme_only(
+    tmp_path: Path, public_url: str, good: str, bad: str
+) -> None:
+    with running_admin(tmp_path / "data", public_url=public_url) as admin:
+        token = await session(admin)
+        assert await refusal(admin, {"Cookie": f"{bad}={token}"}) == 401
+        assert await refusal(admin, {"Cookie": f"{bad}={token}; {good}=x"}) == 401
+        async with connected(admin, {"Cookie": f"{good}={token}"}) as websocket:
             await websocket.send_json(SUBSCRIBE)
             await watched(admin)
         await watched(admin, 0)

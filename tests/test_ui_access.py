@@ -146,6 +146,11 @@ def test_over_https_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
         assert cookie.startswith(f"{SECURE_SESSION_COOKIE}=se_")
         assert "; Secure" in cookie
         assert "max-age" in answer.headers["Strict-Transport-Security"]
+        session = cookie.partition("=")[2].partition(";")[0]
+        for name, status in ((SECURE_SESSION_COOKIE, 200), (SESSION_COOKIE, 303)):
+            client = Client(server.base_url, None)
+            client.cookies[name] = session
+            assert client.get("/").status == status, name
 
 
 def test_a_wrong_password_and_an_unknown_person_hear_the_same(server: Server) -> None:

@@ -73,7 +73,7 @@ async def _viewer(websocket: WebSocket, services: Services, *, touch: bool = Tru
     token = bearer_of(websocket)
     if token is not None:
         return await services.authority.user_of_bearer(token)
-    session = session_token_of(websocket.cookies)
+    session = session_token_of(websocket.cookies, services.settings.base_url)
     user = await services.authority.user_of_session(session, touch=touch) if session else None
     if user is None:
         raise AdminError("INVALID_TOKEN", "log in first")

@@ -86,7 +86,7 @@ class Page:
         return known
 
     async def _user(self, request: Request) -> User | None:
-        token = session_token_of(request.cookies)
+        token = session_token_of(request.cookies, self._services.settings.base_url)
         return await self._services.authority.user_of_session(token) if token else None
 
 

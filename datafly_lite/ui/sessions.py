@@ -11,6 +11,7 @@ from datafly_lite.auth import (
     SESSION_ABSOLUTE_MS,
     SESSION_COOKIE,
     User,
+    session_cookie,
     session_token_of,
 )
 from datafly_lite.auth_passwords import SHORTEST_OF_OWNER
@@ -115,7 +116,7 @@ async def follow_link(visit: Visit) -> Response:
 
 async def log_out(visit: Visit) -> Response:
     """End the session on the server too."""
-    token = session_token_of(visit.request.cookies)
+    token = session_token_of(visit.request.cookies, visit.services.settings.base_url)
     if token:
         await visit.services.authority.close_session(token)
     response = visit.go("/login", "signed-out")
@@ -126,17 +127,16 @@ async def log_out(visit: Visit) -> Response:
 
 async def _let_in(visit: Visit, user: User, path: str) -> Response:
     """A new session, never one that was there before (session fixation)."""
-    old = session_token_of(visit.request.cookies)
+    old = session_token_of(visit.request.cookies, visit.services.settings.base_url)
     if old:
         await visit.services.authority.close_session(old)
     token = await visit.services.authority.open_session(user)
-    is_secure = visit.services.settings.base_url.startswith("https:")
-    response = visit.go(path)
+    name, response = session_cookie(visit.services.settings.base_url), visit.go(path)
     response.set_cookie(
-        SECURE_SESSION_COOKIE if is_secure else SESSION_COOKIE,
+        name,
         token,
         max_age=SESSION_ABSOLUTE_MS // 1000,
-        secure=is_secure,
+        secure=name == SECURE_SESSION_COOKIE,
         httponly=True,
         samesite="lax",
     )
