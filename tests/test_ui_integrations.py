@@ -24,7 +24,7 @@ from kit import (
     send_event,
     wait_until,
 )
-from ui_kit import Client, chromium, person, running_ui
+from ui_kit import Client, chromium, person, running_ui, texts
 
 SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NUMBERS = itertools.count()
@@ -160,13 +160,16 @@ def test_mistakes_stay_beside_their_fields_and_secrets_stay_away(
         page.get_by_label("Headers").fill("X-Shop: uk\nthis is no header")
         page.get_by_label("Authentication").select_option("hmac")
         page.get_by_label("Signing secret").fill(SIGNING_KEY)
+        page.get_by_label("Retries").fill("many")
+        page.get_by_label("Name", exact=True).fill("")
         page.get_by_role("button", name="Attach", exact=True).click()
-        expect(page.get_by_label("Headers")).to_have_attribute("aria-invalid", "true")
-        page.get_by_label("Headers").fill("X-Shop: uk")
-        page.get_by_role("button", name="Attach", exact=True).click()
-        expect(page.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
+        for label in ("Name", "URL", "Headers", "Retries"):
+            exact = label == "Name"
+            expect(page.get_by_label(label, exact=exact)).to_have_attribute("aria-invalid", "true")
+        told = [text.partition(":")[0] for text in texts(page, ".problems li")]
+        assert sorted(told) == ["Headers", "Name", "Retries", "URL"]
         assert page.get_by_label("URL").input_value() == "http://169.254.169.254/latest"
-        assert page.get_by_label("Headers").input_value() == "X-Shop: uk"
+        assert page.get_by_label("Headers").input_value() == "X-Shop: uk\nthis is no header"
         expect(page.get_by_label("Signing secret")).to_have_value("")
         assert SIGNING_KEY not in page.content()
         visitor.check_layout()
@@ -194,12 +197,73 @@ def test_a_stored_secret_is_kept_and_never_shown(
     }
 
 
+def test_a_form_keeps_the_secrets_of_the_revision_that_filled_it(
+    server: Server, management: Management, hook: RecordingVendor, pipeline: Pipeline, browser: Browser
+) -> None:
+    config = {"url": f"{hook.url}pinned", "authentication": "bearer", "auth_token": "token-of-1"}
+    attachment_id = management.attach(pipeline.id, "webhook", config, name=f"Pinned {pipeline.id}")
+    attached = management.call("GET", f"pipelines/{pipeline.id}/integrations")["data"][0]
+    newer = {"config": {**config, "auth_token": "token-of-2"}}
+    management.call("POST", f"integration-templates/{attached['integration_id']}/revisions", newer)
+    before = len(hook.received)
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/pipelines/{pipeline.id}/integrations/{attachment_id}")
+        management.call(
+            "PUT",
+            f"pipelines/{pipeline.id}/integrations/{attachment_id}",
+            {"revision_id": _revision_id(management, attached["integration_id"], 2)},
+        )
+        page.get_by_label("URL").fill(f"{hook.url}saved")
+        page.get_by_role("button", name="Save as a new revision").click()
+        expect(page.get_by_text("revision 3")).to_be_visible()
+    send_event(server, pipeline.key, EVENT)
+    wait_until(lambda: len(hook.received) > before, "the event at the hook")
+    sent = hook.received[-1]
+    assert (sent.path, sent.headers["Authorization"]) == ("/saved", "Bearer token-of-1")
+
+
+def _revision_id(management: Management, integration_id: str, number: int) -> str:
+    found = management.call("GET", f"integration-templates/{integration_id}/revisions")["data"]
+    return str(next(one["id"] for one in found if one["revision_number"] == number))
+
+
+def test_a_new_address_asks_for_the_secret_at_its_field(
+    server: Server, management: Management, pipeline: Pipeline, browser: Browser
+) -> None:
+    config = {"url": "https://example.com/", "authentication": "bearer", "auth_token": "t0ken"}
+    name = f"Moved {pipeline.id}"
+    attachment_id = management.attach(pipeline.id, "webhook", config, name=name)
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/pipelines/{pipeline.id}/integrations/{attachment_id}")
+        page.get_by_label("URL").fill("https://example.net/")
+        page.get_by_label("Retries").fill("many")
+        page.get_by_role("button", name="Save as a new revision").click()
+        expect(page.get_by_label("Bearer token")).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_role("alert")).to_contain_text("Bearer token: the address changed")
+        expect(page.get_by_role("alert")).to_contain_text("Retries: ")
+        page.get_by_label("Bearer token").fill("another")
+        page.get_by_label("Retries").fill("3")
+        page.get_by_role("button", name="Save as a new revision").click()
+        expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("revision 2")
+
+
+def test_a_secret_of_an_authentication_that_is_left_is_not_kept(
+    server: Server, management: Management, pipeline: Pipeline
+) -> None:
+    config = {"url": "https://example.com/", "authentication": "bearer", "auth_token": "t0ken"}
+    attachment_id = management.attach(pipeline.id, "webhook", config, name=f"Left {pipeline.id}")
+    fields = {"config.url": "https://example.net/", "config.authentication": "none"}
+    path = f"/pipelines/{pipeline.id}/integrations/{attachment_id}"
+    assert Client(server.base_url).post(path, fields).status == 303
+
+
 def test_ga4_is_attached_with_what_it_declares(server: Server, pipeline: Pipeline, browser: Browser) -> None:
     with person(browser, server.base_url) as visitor:
         page = visitor.open(f"/pipelines/{pipeline.id}/integrations/new?vendor=ga4")
         page.get_by_role("button", name="Attach", exact=True).click()
         for label in ("Measurement ID", "API secret"):
             expect(page.get_by_label(label)).to_have_attribute("aria-invalid", "true")
+        assert texts(page, ".problems li") == ["Measurement ID: is required", "API secret: is required"]
         page.get_by_label("Measurement ID").fill("{{pipeline_param.ga4}}")
         page.get_by_label("API secret").fill("s3cret-of-ga4")
         page.get_by_label("Send the visitor's IP address").check()

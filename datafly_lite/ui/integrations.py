@@ -12,7 +12,15 @@ from datafly_lite.management import integrations
 from datafly_lite.ui.delivery_health import health_of
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline import find
-from datafly_lite.ui.vendor_form import config_of, endpoint_field, field_names, fields, form_of
+from datafly_lite.ui.vendor_form import (
+    check,
+    config_of,
+    endpoint_field,
+    field_labels,
+    field_names,
+    fields,
+    form_of,
+)
 from datafly_lite.ui.visit import Visit
 from datafly_lite.vendors import VENDORS, Vendor
 
@@ -128,6 +136,8 @@ async def create(visit: Visit) -> Response:
     form, problems = await visit.form(), Problems()
     vendor = _vendor(form.word("vendor"))
     config = config_of(vendor, form, problems)
+    check(visit.services.settings, vendor, config, problems)
+    await _check_name(visit, form, problems)
     made = None
     if not problems:
         try:
@@ -138,6 +148,15 @@ async def create(visit: Visit) -> Response:
         return await _form_page(visit, vendor, form, problems, 422)
     await integrations.attach(visit.services, visit.path("pipeline_id"), {"integration_id": made["id"]})
     return visit.go(_list_path(visit), "attached")
+
+
+async def _check_name(visit: Visit, form: Form, problems: Problems) -> None:
+    """Here too, so that it is said together with all the rest."""
+    name = form.word("name")
+    if not name:
+        problems.add("name", "must not be empty")
+    elif name in {one["name"] for one in await integrations.list_integrations(visit.services)}:
+        problems.add("name", "another integration has it")
 
 
 async def _create(
@@ -156,6 +175,7 @@ async def _form_page(
     status: int = 200,
     attached: dict[str, Any] | None = None,
     stored: dict[str, Any] | None = None,
+    base_revision: int | None = None,
 ) -> Response:
     return visit.page(
         "integration_form.html",
@@ -167,6 +187,8 @@ async def _form_page(
         fields=fields(vendor, form, stored),
         endpoint=endpoint_field(form),
         problems=problems,
+        labels=field_labels(vendor),
+        base_revision=base_revision or (attached["revision_number"] if attached else None),
     )
 
 
@@ -176,7 +198,8 @@ async def _form_page(
 async def show_edit(visit: Visit) -> Response:
     """The form, filled by the revision that the pipeline uses."""
     attached = await _attachment(visit)
-    vendor, config = _vendor(attached["vendor"]), await _config(visit, attached)
+    vendor = _vendor(attached["vendor"])
+    config = await _config(visit, attached, attached["revision_number"])
     return await _form_page(
         visit, vendor, form_of(vendor, config), Problems(), attached=attached, stored=config
     )
@@ -186,11 +209,11 @@ async def save(visit: Visit) -> Response:
     """A new revision, which this pipeline uses from now on; others keep theirs."""
     form, problems = await visit.form(), Problems()
     attached = await _attachment(visit)
-    vendor, stored = _vendor(attached["vendor"]), await _config(visit, attached)
-    given = {
-        "config": config_of(vendor, form, problems, stored),
-        "change_summary": form.word("change_summary"),
-    }
+    base = _base_revision(form, attached)
+    vendor, stored = _vendor(attached["vendor"]), await _config(visit, attached, base)
+    config = config_of(vendor, form, problems, stored)
+    check(visit.services.settings, vendor, config, problems, stored)
+    given = {"config": config, "change_summary": form.word("change_summary"), "base_revision": base}
     made = None
     if not problems:
         try:
@@ -200,16 +223,21 @@ async def save(visit: Visit) -> Response:
         except AdminError as error:
             problems = problems_of(error, field_names(vendor))
     if made is None:
-        return await _form_page(visit, vendor, form, problems, 422, attached, stored)
+        return await _form_page(visit, vendor, form, problems, 422, attached, stored, base)
     await integrations.update_attachment(
         visit.services, visit.path("pipeline_id"), attached["id"], {"revision_id": made["id"]}
     )
     return visit.go(_list_path(visit), "saved")
 
 
-async def _config(visit: Visit, attached: dict[str, Any]) -> dict[str, Any]:
-    revision = await integrations.get_revision(
-        visit.services, attached["integration_id"], attached["revision_number"]
-    )
+def _base_revision(form: Form, attached: dict[str, Any]) -> int:
+    """The one that the form was filled by, whichever the pipeline uses meanwhile: its secrets are kept."""
+    text = form.word("base_revision")
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    return int(text) if is_number else int(attached["revision_number"])
+
+
+async def _config(visit: Visit, attached: dict[str, Any], number: int) -> dict[str, Any]:
+    revision = await integrations.get_revision(visit.services, attached["integration_id"], number)
     config: dict[str, Any] = revision["config"]
     return config

@@ -6,15 +6,19 @@ Fields are named `config.<setting>`, as the API's error details are. The product
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from datafly_lite.ui.forms import Form, Problems
+from datafly_lite.addresses import check_url
+from datafly_lite.errors import AdminError
+from datafly_lite.settings import Settings, networks
+from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline_fields import pairs
 from datafly_lite.vendors import Vendor
-from datafly_lite.vendors.declaration import MASK, RESERVED, Setting
+from datafly_lite.vendors.declaration import MASK, RESERVED, Setting, check_config, check_kept_secrets
 
 PREFIX = "config."
 TICKED = "on"
@@ -49,6 +53,12 @@ def field_names(vendor: Vendor) -> list[str]:
     """Of all fields that the form can have."""
     names = ["name", "description", "change_summary", f"{PREFIX}{ENDPOINT.name}", f"{PREFIX}{CONSENT}"]
     return [*names, *(PREFIX + setting.name for setting in vendor.settings)]
+
+
+def field_labels(vendor: Vendor) -> dict[str, str]:
+    """What the form calls its fields, for a summary of what is wrong with them."""
+    own = {PREFIX + setting.name: setting.label for setting in (*vendor.settings, ENDPOINT)}
+    return {**own, "change_summary": "What changed"}
 
 
 def fields(vendor: Vendor, form: Form, stored: Mapping[str, Any] | None = None) -> list[Field]:
@@ -113,7 +123,7 @@ def config_of(
     }
     for setting in vendor.settings:
         value = _value(setting, form, problems)
-        if value in ("", {}) and setting.type == "secret" and before.get(setting.name) == MASK:
+        if value == "" and before.get(setting.name) == MASK and _is_asked_for(setting, config):
             value = MASK
         if value not in ("", {}):
             config[setting.name] = value
@@ -125,9 +135,45 @@ def config_of(
     return config
 
 
+def check(
+    settings: Settings,
+    vendor: Vendor,
+    config: Mapping[str, Any],
+    problems: Problems,
+    stored: Mapping[str, Any] | None = None,
+) -> None:
+    """Add what the API would refuse to the problems that the form has by itself: one round for all.
+
+    A field that could not be read has its message already; what the API says of the rest of it misleads.
+    """
+    allowed = networks(settings.delivery_allow_networks, setting="delivery_allow_networks")
+    rules: list[Callable[[], None]] = [
+        lambda: check_config(vendor, config, check_url=partial(check_url, allowed=allowed, dev=settings.dev)),
+        lambda: check_kept_secrets(vendor, config, stored or {}),
+    ]
+    for rule in rules:
+        try:
+            rule()
+        except AdminError as error:
+            _add(problems, problems_of(error, field_names(vendor)))
+
+
+def _add(problems: Problems, more: Problems) -> None:
+    problems.general += more.general
+    for name, messages in more.items():
+        if not problems.of(name):
+            for message in messages:
+                problems.add(name, message)
+
+
 def words(text: str) -> list[str]:
     """`analytics, marketing` -> two words."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _is_asked_for(setting: Setting, config: Mapping[str, Any]) -> bool:
+    """So that no secret stays behind for an authentication that is not used any more."""
+    return setting.required_if is None or config.get(setting.required_if[0]) == setting.required_if[1]
 
 
 def _value(setting: Setting, form: Form, problems: Problems) -> Any:
