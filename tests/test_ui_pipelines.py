@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from kit import Management, Server, free_port, running_server, send_event
+from datafly_lite.ui.forms import Form, Problems
+from datafly_lite.ui.pipeline_fields import AREAS, FIELDS, TICKS, changed_fields, form_of
+from kit import Management, Server, free_port, running_server, send_event, wait_until
 from ui_kit import LOOKS, SECRET, Client, Look, chromium, person, running_ui, texts
 
 NAUGHTY = Path(__file__).parents[2] / "shared" / "data" / "blns.json"
@@ -76,6 +78,7 @@ def test_from_the_set_up_link_to_a_built_collector(tmp_path: Path, browser: Brow
             page.get_by_role("button", name="Make the pipeline").click()
             secret = page.locator("#secret").inner_text()
             assert SECRET.fullmatch(secret)
+            expect(page.locator("main")).to_contain_text("a later version takes")
             page.get_by_role("link", name="I have stored it").click()
             expect(page.get_by_role("heading", name="Marketing Website")).to_be_visible()
             assert f"{server.base_url}/c/dk_" in page.locator("#snippet").inner_text()
@@ -139,6 +142,62 @@ def test_settings_are_changed_and_a_mistake_stays_beside_its_field(server: Serve
         expect(page.get_by_role("status")).to_have_text("Saved.")
     kept = Management(server.base_url).call("GET", f"pipelines/{made.id}")
     assert (kept["name"], kept["domain_allowlist"]) == ("Renamed", ["example.com"])
+
+
+def test_settings_that_nobody_touched_stay_as_they_are(server: Server, browser: Browser) -> None:
+    """What the API takes and a form cannot show."""
+    management = Management(server.base_url)
+    made = management.create_pipeline(
+        "Untouched",
+        slug="untouched",
+        labels=[" env:test "],
+        parameters={"spaces": "  x ", "empty": ""},
+    )
+    management.call("PUT", f"pipelines/{made.id}", {"name": " Spaced name "})
+    before = management.call("GET", f"pipelines/{made.id}")
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/pipelines/{made.id}/settings")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_have_text("Saved.")
+        kept = management.call("GET", f"pipelines/{made.id}")
+        assert {**kept, "updated_at": ""} == {**before, "updated_at": ""}
+
+        page.get_by_label("Most events a second").fill("7")
+        page.get_by_label("Also for navigation").uncheck()
+        page.get_by_role("button", name="Save").click()
+        wait_until(
+            lambda: management.call("GET", f"pipelines/{made.id}")["rate_limit_rps"] == 7, "the change"
+        )
+    kept = management.call("GET", f"pipelines/{made.id}")
+    changed = {name for name in kept if kept[name] != before[name]} - {"updated_at"}
+    assert changed == {"rate_limit_rps", "js_builder_config"}
+    assert kept["js_builder_config"] == {**before["js_builder_config"], "spa": False}
+
+
+def test_what_a_form_cannot_show_is_sent_by_no_save() -> None:
+    """As an older version stored it; a browser writes each end of a line as CRLF, or leaves it out."""
+    pipeline = {
+        **{
+            "name": "a\nb",
+            "slug": "a",
+            "domain_allowlist": ["a.example"],
+            "labels": ["two\rlines", "\u2028"],
+        },
+        **{"rate_limit_rps": 5, "parameters": {"text": "one\ntwo", "same": " x"}, "enabled": True},
+        "js_builder_config": {"script_filename": "d.js", "global_variable": "_df"},
+    }
+    shown = form_of(pipeline)
+    fields = [(name, shown.text(name).replace("\r", "\n").replace("\n", "\r\n")) for name in AREAS]
+    fields += [(name, shown.text(name).replace("\n", "")) for name in FIELDS if name not in (*AREAS, *TICKS)]
+    fields += [(name, "on") for name in TICKS if shown.ticked(name)]
+    problems = Problems()
+    assert changed_fields(Form(fields), pipeline, problems) == {}
+    assert not problems
+    assert changed_fields(Form([*fields, ("slug", "b")]), pipeline, problems) == {"slug": "b"}
+    unticked = Form(one for one in fields if one[0] != TICKS[-1])
+    assert changed_fields(unticked, pipeline, problems) == {"js_builder_config": {"spa": False}}
+    changed_fields(Form([*fields, ("parameters", "no sign")]), pipeline, problems)
+    assert problems.of("parameters")
 
 
 def test_rotating_ends_the_old_secret_and_deleting_ends_the_key(server: Server, browser: Browser) -> None:

@@ -11,7 +11,7 @@ from datafly_lite.collector.snippet import snippet
 from datafly_lite.errors import AdminError
 from datafly_lite.management import collector, pipelines
 from datafly_lite.ui.forms import Form, Problems, problems_of
-from datafly_lite.ui.pipeline_fields import FIELDS, all_fields_of, form_of
+from datafly_lite.ui.pipeline_fields import FIELDS, changed_fields, form_of
 from datafly_lite.ui.visit import Visit
 
 COLLECTOR = "#collector"
@@ -74,9 +74,9 @@ async def show_settings(visit: Visit) -> Response:
 
 
 async def save_settings(visit: Visit) -> Response:
-    """Change what the form says."""
+    """Change what somebody changed in the form."""
     pipeline, form, problems = await find(visit), await visit.form(), Problems()
-    fields = all_fields_of(form, problems)
+    fields = changed_fields(form, pipeline, problems)
     if not problems:
         try:
             await pipelines.update_pipeline(visit.services, pipeline["id"], fields)
@@ -103,8 +103,8 @@ async def confirm_rotate(visit: Visit) -> Response:
         "confirm.html",
         heading="Rotate the secret",
         text=f"The secret of {pipeline['name']} that begins with {pipeline['pipeline_key_secret_prefix']} "
-        "ends at once. Servers that sign their events with it are refused until they have the new one. "
-        "Browsers do not use it.",
+        "ends at once. It is for signing requests from servers, which a later version takes; nothing is "
+        "checked against it yet. Browsers do not use it.",
         action=f"/pipelines/{pipeline['id']}/rotate",
         button="Rotate the secret",
         back=f"/pipelines/{pipeline['id']}/settings",

@@ -7,10 +7,13 @@ from typing import Any
 
 from datafly_lite.ui.forms import Form, Problems
 
-SCRIPT_FILENAME = "js_builder_config.script_filename"
-GLOBAL_VARIABLE = "js_builder_config.global_variable"
-AUTO_PAGE = "js_builder_config.auto_page"
-SPA = "js_builder_config.spa"
+BUILDER = "js_builder_config"
+SCRIPT_FILENAME = f"{BUILDER}.script_filename"
+GLOBAL_VARIABLE = f"{BUILDER}.global_variable"
+AUTO_PAGE = f"{BUILDER}.auto_page"
+SPA = f"{BUILDER}.spa"
+TICKS = ("enabled", AUTO_PAGE, SPA)
+AREAS = ("domain_allowlist", "labels", "parameters")
 FIELDS = (
     "name",
     "slug",
@@ -46,7 +49,7 @@ def all_fields_of(form: Form, problems: Problems) -> dict[str, Any]:
     return {
         **fields_of(form, problems),
         "enabled": form.ticked("enabled"),
-        "js_builder_config": {
+        BUILDER: {
             "script_filename": form.word(SCRIPT_FILENAME),
             "global_variable": form.word(GLOBAL_VARIABLE),
             "auto_page": form.ticked(AUTO_PAGE),
@@ -55,9 +58,31 @@ def all_fields_of(form: Form, problems: Problems) -> dict[str, Any]:
     }
 
 
+def changed_fields(form: Form, pipeline: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """Those fields of `all_fields_of` whose text is another than the pipeline fills in.
+
+    The API takes more than the form can show, such as a label of two lines: what nobody touched stays.
+    """
+    shown, found = form_of(pipeline), Problems()
+    touched = {name for name in FIELDS if _sent(form, name) != _sent(shown, name)}
+    given = all_fields_of(form, found)
+    for name, messages in found.items():
+        for message in messages if name in touched else ():
+            problems.add(name, message)
+    builder = {name: one for name, one in given.pop(BUILDER).items() if f"{BUILDER}.{name}" in touched}
+    changed = {name: one for name, one in given.items() if name in touched}
+    return {**changed, BUILDER: builder} if builder else changed
+
+
+def _sent(form: Form, name: str) -> tuple[str, bool]:
+    """As a browser sends it: it writes every line end alike, and knows none in a field of one line."""
+    text = form.text(name).replace("\r", "\n")
+    return (text if name in AREAS else text.replace("\n", "")), form.ticked(name) and name in TICKS
+
+
 def form_of(pipeline: Mapping[str, Any]) -> Form:
     """The form as the pipeline fills it."""
-    builder = {"auto_page": True, "spa": True, **pipeline["js_builder_config"]}
+    builder = {"auto_page": True, "spa": True, **pipeline[BUILDER]}
     values = {
         "name": pipeline["name"],
         "slug": pipeline["slug"],
