@@ -23,7 +23,7 @@ from datafly_lite.settings import Settings, networks
 from datafly_lite.store import accounts
 from datafly_lite.store import integrations as rows
 from datafly_lite.vendors import VENDORS, Vendor
-from datafly_lite.vendors.declaration import check_config, check_kept_secrets, split_secrets
+from datafly_lite.vendors.declaration import UrlCheck, check_config, check_kept_secrets, split_secrets
 
 __all__ = [
     "attach",
@@ -78,7 +78,7 @@ async def create_integration(
     Raises VALIDATION_ERROR, and CONFLICT for a name that is taken.
     """
     given = f.checked(fields, INTEGRATION_CHECKS, required=("name", "vendor", "config"))
-    check_config(VENDORS[given["vendor"]], given["config"], check_url=_url_check(services.settings))
+    check_config(VENDORS[given["vendor"]], given["config"], check_url=url_check(services.settings))
     columns = {
         "description": "",
         **given,
@@ -107,7 +107,7 @@ async def create_revision(
     """
     given = f.checked(fields, REVISION_CHECKS, required=("config",))
     integration = await get_integration(services, integration_id)
-    check_config(VENDORS[integration["vendor"]], given["config"], check_url=_url_check(services.settings))
+    check_config(VENDORS[integration["vendor"]], given["config"], check_url=url_check(services.settings))
     columns = {"change_summary": "", **given, "created_by": created_by, "now_ms": services.clock()}
     return await services.store.write(_create_revision, integration_id, columns, services.keyring)
 
@@ -207,7 +207,8 @@ def _get_revision(connection: sqlite3.Connection, integration_id: str, number: i
 # ── What is shown ────────────────────────────────────────────────────────────────────────────
 
 
-def _url_check(settings: Settings) -> Any:
+def url_check(settings: Settings) -> UrlCheck:
+    """What `check_config` asks of each URL: that deliveries may call it."""
     allowed = networks(settings.delivery_allow_networks, setting="delivery_allow_networks")
     return partial(check_url, allowed=allowed, dev=settings.dev)
 

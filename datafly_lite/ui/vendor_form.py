@@ -7,14 +7,13 @@ Fields are named `config.<setting>`, as the API's error details are. The product
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from datafly_lite.addresses import check_url
 from datafly_lite.errors import AdminError
-from datafly_lite.settings import Settings, networks
+from datafly_lite.management.integrations import url_check
+from datafly_lite.settings import Settings
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline_fields import pairs
 from datafly_lite.vendors import Vendor
@@ -146,9 +145,8 @@ def check(
 
     A field that could not be read has its message already; what the API says of the rest of it misleads.
     """
-    allowed = networks(settings.delivery_allow_networks, setting="delivery_allow_networks")
     rules: list[Callable[[], None]] = [
-        lambda: check_config(vendor, config, check_url=partial(check_url, allowed=allowed, dev=settings.dev)),
+        lambda: check_config(vendor, config, check_url=url_check(settings)),
         lambda: check_kept_secrets(vendor, config, stored or {}),
     ]
     for rule in rules:
