@@ -95,6 +95,32 @@ def test_the_first_event_takes_the_place_of_the_command(
         assert [json.loads(one.body)["event"] for one in hook.received] == ["Signed Up"]
 
 
+def test_a_page_view_without_a_name_stands_under_its_path(
+    server: Server, pipeline: Pipeline, browser: Browser
+) -> None:
+    """Live and in the list; what is no text, and what is no page view, has no path."""
+    views: tuple[dict[str, Any], ...] = (
+        {"type": "page", "properties": {"path": "/pricing"}, "context": {"page": {"path": "/other"}}},
+        {"type": "page", "context": {"page": {"path": "/context"}}},
+        {"type": "page", "name": "Home", "properties": {"path": "/"}},
+        {"type": "page", "properties": {"path": {"not": "text"}}},
+        {"type": "identify", "userId": "u-1", "context": {"page": {"path": "/form"}}},
+    )
+    wanted = ["(identify)", "(page)", "Home", "/context", "/pricing"]
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        expect_live(page)
+        for view in views:
+            path = "/v1/p" if view["type"] == "page" else "/v1/i"
+            assert send_event(server, pipeline.key, view, path).status == 200
+        expect(page.locator("tbody th a")).to_have_text(wanted)
+        page.reload()
+        expect_live(page)
+        expect(page.locator("tbody th a")).to_have_text(wanted)
+        page.get_by_role("link", name="/pricing").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("/pricing")
+
+
 def test_a_paused_list_stands_still_and_then_has_everything(
     server: Server, pipeline: Pipeline, browser: Browser
 ) -> None:

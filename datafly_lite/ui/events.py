@@ -12,6 +12,7 @@ from starlette.responses import Response
 from datafly_lite.errors import AdminError
 from datafly_lite.events import DeliveryStatus, EventType
 from datafly_lite.management import events, pipelines
+from datafly_lite.store.page_paths import LONGEST_PATH, page_paths
 from datafly_lite.trace import DeliveryTrace, Trace
 from datafly_lite.ui.forms import Problems, problems_of
 from datafly_lite.ui.pipeline import curl
@@ -56,9 +57,13 @@ async def data(visit: Visit) -> Response:
 
 
 async def _find(visit: Visit, filters: dict[str, str]) -> dict[str, Any]:
-    return await events.list_events(
+    """As the API's list; each page view without a name has its `path` too, else None."""
+    found = await events.list_events(
         visit.services, filters=filters, cursor=visit.query("cursor") or None, limit=PAGE_SIZE
     )
+    unnamed = [one["offset"] for one in found["data"] if one["type"] == "page" and not one["event"]]
+    paths = await visit.services.store.read(page_paths, unnamed)
+    return {**found, "data": [{**one, "path": paths.get(one["offset"])} for one in found["data"]]}
 
 
 def _example(visit: Visit, known: list[dict[str, Any]], pipeline_id: str) -> str | None:
@@ -89,9 +94,19 @@ async def show_trace(visit: Visit) -> Response:
 
 
 def title_of(trace: Trace) -> str:
-    """What a person would call the event: its name, else its type."""
+    """What a person would call the event: its name, else a page's path, else its type."""
     event = trace.canonical or {}
-    return str(event.get("event") or event.get("name") or event.get("type") or "Event")
+    name = event.get("event") or event.get("name")
+    return str(name or path_of(event) or event.get("type") or "Event")
+
+
+def path_of(event: Mapping[str, Any]) -> str:
+    """Of a page view, from its properties or else from its context; empty where there is none."""
+    if event.get("type") != "page":
+        return ""
+    places = (event.get("properties"), (event.get("context") or {}).get("page"))
+    paths = [place.get("path") for place in places if isinstance(place, Mapping)]
+    return next((path[:LONGEST_PATH] for path in paths if isinstance(path, str) and path), "")
 
 
 def correction_s(event: Mapping[str, Any]) -> float:

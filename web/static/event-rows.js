@@ -2,6 +2,7 @@
 
 const KEPT_ROWS = 200;
 const KEPT_ARRIVALS = 5000;
+const LONGEST_PATH = 300;
 const FIELDS = ["type", "event", "user_id", "anonymous_id", "pipeline_id", "message_id"];
 
 export class EventRows {
@@ -24,12 +25,12 @@ export class EventRows {
     const key = keyOf(frame);
     if (frame.stage === "received") {
       if (this.arrivals.size > KEPT_ARRIVALS) this.arrivals.clear();
-      this.arrivals.set(key, frame.timestamp);
+      this.arrivals.set(key, { received_at: frame.timestamp, path: pathOf(frame.data) });
     } else if (frame.stage === "processed" || frame.stage === "dropped") {
       if (!isWanted({ ...frame, ...frame.data }, filters)) return void this.arrivals.delete(key);
       const pending = frame.data.integrations?.length ?? 0;
-      const received_at = this.arrivals.get(key) ?? frame.timestamp;
-      this.put({ ...frame.data, ...frame, received_at, drop_reason: frame.data.reason, deliveries: { pending } }, true);
+      const arrival = this.arrivals.get(key) ?? { received_at: frame.timestamp };
+      this.put({ ...frame.data, ...frame, ...arrival, drop_reason: frame.data.reason, deliveries: { pending } }, true);
     } else if (frame.stage === "response" && this.known.has(key)) {
       this.note(key, frame.data);
     }
@@ -46,6 +47,7 @@ export class EventRows {
     const key = keyOf(event);
     const row = this.known.get(key) ?? this.add(key, event, isNew);
     fillTime(row.querySelector("time"), event.received_at);
+    if (event.path) row.cells[1].firstElementChild.textContent = nameOf(event);
     this.ways.set(key, { ...event.deliveries });
     this.arrivals.delete(key);
     this.drawDeliveries(row, event.drop_reason, event.deliveries);
@@ -56,7 +58,7 @@ export class EventRows {
     const [, name, type, who, pipeline] = row.cells;
     row.dataset.key = key;
     row.classList.toggle("is-new", isNew);
-    link(name.firstElementChild, `/events/${part(event.pipeline_id)}/${part(event.message_id)}`, event.event || `(${event.type})`);
+    link(name.firstElementChild, `/events/${part(event.pipeline_id)}/${part(event.message_id)}`, nameOf(event));
     type.textContent = event.type ?? "";
     fillWho(who, event);
     link(pipeline.firstElementChild, `/pipelines/${part(event.pipeline_id)}`, event.pipeline_name || this.names.get(event.pipeline_id) || event.pipeline_id);
@@ -103,6 +105,16 @@ export class EventRows {
 
 function keyOf({ pipeline_id, message_id }) {
   return `${pipeline_id} ${message_id}`;
+}
+
+// As the server's list has it: a name, else the path of a page view, else the type.
+function nameOf({ event, path, type }) {
+  return event || path || `(${type})`;
+}
+
+function pathOf({ type, properties, context }) {
+  const paths = type === "page" ? [properties?.path, context?.page?.path] : [];
+  return paths.find((path) => typeof path === "string" && path)?.slice(0, LONGEST_PATH);
 }
 
 function isWanted(data, filters) {
