@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from datafly_lite.errors import StorageBusy, StorageUnavailable
 from datafly_lite.events import Record
 from datafly_lite.store import message_ids, raw_events
+from datafly_lite.store.raw_events import Appender
 from path_kit import NOON_MS, PIPELINE, EventPath, arrival, open_path
 
 pytestmark = pytest.mark.anyio
@@ -175,3 +177,20 @@ async def test_a_full_queue_is_busy_and_nothing_of_the_request_is_stored(data_di
             await future
         assert await path.send(arrival("m-10")) == [False]
         assert path.log.end == 11
+
+
+async def test_a_failed_transaction_is_seen_though_its_last_batch_was_all_duplicates(data_dir: Path) -> None:
+    """Two batches of one transaction, the second without anything new: neither may be remembered."""
+    appender = Appender(7)
+
+    def append_twice_and_fail(connection: sqlite3.Connection) -> None:
+        assert appender.append(connection, [[arrival("m-1")]])[0][0].duplicate is False
+        assert appender.append(connection, [[arrival("m-1")]])[0][0].duplicate is True
+        raise LookupError("the transaction fails")
+
+    async with open_path(data_dir) as path:
+        with pytest.raises(LookupError):
+            await path.store.write(append_twice_and_fail)
+        placed = await path.store.write(appender.append, [[arrival("m-1")]])
+        assert [tuple(one) for one in placed[0]] == [(1, False)]
+        assert await path.rows("SELECT count(*) AS n FROM raw_events") == [{"n": 1}]

@@ -148,9 +148,7 @@ def _read_batch(body: bytes, limits: Limits) -> Reading:
         name: bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
         for name, raw in (("context", batch.context), ("integrations", batch.integrations))
     }
-    shared_bytes = sum(len(bytes(raw)) for raw in (batch.context, batch.integrations))
-    _check_shared(shared_bytes, len(batch.batch), limits)
-    items = [_item_of_batch(bytes(raw), shared_bytes, repaired, limits) for raw in batch.batch]
+    items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
     return Reading(
         write_key=batch.write_key
         or next((item.wire.write_key for item in items if isinstance(item, Item)), None),
@@ -158,25 +156,12 @@ def _read_batch(body: bytes, limits: Limits) -> Reading:
         is_batch=True,
         sent_at=batch.sent_at,
         shared={name: value for name, value in shared.items() if value},
+        shared_size_bytes=len(bytes(batch.context)) + len(bytes(batch.integrations)),
     )
 
 
-def _check_shared(shared_bytes: int, events: int, limits: Limits) -> None:
-    """It is kept with each event, so a few bytes on the wire must not become gigabytes in the store."""
-    if shared_bytes * events > limits.max_batch_body_size_bytes:
-        raise Refused(
-            "batch_too_large",
-            f"context and integrations of {shared_bytes:,} bytes, shared by {events:,} events, are too large",
-        )
-
-
-def _item_of_batch(raw: bytes, shared_bytes: int, repaired: bool, limits: Limits) -> Item | Refused:
+def _item_of_batch(raw: bytes, repaired: bool, limits: Limits) -> Item | Refused:
     try:
-        if len(raw) + shared_bytes > limits.max_event_size_bytes:
-            raise Refused(
-                "event_too_large",
-                f"the event has {len(raw):,} bytes, {limits.max_event_size_bytes:,} are taken",
-            )
         wire, mended = bodies.decode(decode_wire, raw, limits.max_depth)
         return _item(raw, wire, repaired or mended)
     except Refused as refused:

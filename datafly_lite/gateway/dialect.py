@@ -39,6 +39,7 @@ class Reading(NamedTuple):
     is_batch: bool = False
     sent_at: str | None = None
     shared: dict[str, Any] = {}  # noqa: RUF012 - a default that is only read
+    shared_size_bytes: int = 0
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):

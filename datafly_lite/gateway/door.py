@@ -148,6 +148,7 @@ class Door:
         caller = callers.caller(scope, headers, self._trusted)
         self._check(pipeline, caller)
         reading = reading or dialect.read(body, kind, self._limits)
+        self._check_shared(reading)
         if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, len(reading.items))):
             raise Refused(
                 "rate_limited", f"more than {pipeline.rate_limit_rps} events a second", retry_after_s=1
@@ -189,6 +190,14 @@ class Door:
         if not origins.is_allowed(pipeline, caller.origin, dev=self._settings.dev):
             raise Refused(
                 "origin_not_allowed", f"{caller.origin} is not among this pipeline's allowed domains"
+            )
+
+    def _check_shared(self, reading: Reading) -> None:
+        """It is kept with each event, so a few bytes on the wire must not become gigabytes in the store."""
+        size_bytes, events = reading.shared_size_bytes, len(reading.items)
+        if size_bytes * events > self._limits.max_batch_body_size_bytes:
+            raise Refused(
+                "batch_too_large", f"{size_bytes:,} bytes that {events:,} events share are too many together"
             )
 
     def _admit(
@@ -243,10 +252,9 @@ class Door:
     def _arrival(self, admitted: Admitted, reading: Reading, item: Item | Refused) -> Arrival:
         if isinstance(item, Refused):
             raise item
-        if len(item.raw) > self._limits.max_event_size_bytes:
-            raise Refused(
-                "event_too_large", f"the event is larger than {self._limits.max_event_size_bytes:,} bytes"
-            )
+        size_bytes, limit_bytes = len(item.raw) + reading.shared_size_bytes, self._limits.max_event_size_bytes
+        if size_bytes > limit_bytes:
+            raise Refused("event_too_large", f"the event has {size_bytes:,} bytes, {limit_bytes:,} are taken")
         caller = admitted.caller
         envelope = Envelope(
             dialect=admitted.dialect.name,

@@ -47,6 +47,8 @@ class Seen:
         self._recent: dict[bytes, int] = {}
         self._older: dict[bytes, int] = {}
         self._new: list[tuple[int, bytes]] = []
+        self._top = 0
+        """The highest offset given out: beyond the log's end where its transaction failed."""
         self._closes_at_ms = 0
         self._closed = -1  # no segment: nothing is loaded yet
         self._segments: tuple[int, ...] = ()
@@ -56,6 +58,7 @@ class Seen:
         """Begin a batch of the writer that asks for `keys`; `end` is the newest event's offset."""
         if self._is_ahead(connection, end):
             self._load(connection, now_ms)
+            self._top = end
         self._new = []
         if len(self._recent) >= SEGMENT_ROWS or now_ms >= self._closes_at_ms:
             self._close_segment(connection, now_ms)
@@ -74,6 +77,7 @@ class Seen:
             return found
         self._recent[key] = offset
         self._new.append((offset, key))
+        self._top = offset
         return None
 
     def save(self, connection: sqlite3.Connection) -> None:
@@ -81,7 +85,7 @@ class Seen:
         connection.executemany("INSERT INTO recent_message_ids VALUES (?, ?)", self._new)
 
     def _is_ahead(self, connection: sqlite3.Connection, end: int) -> bool:
-        if self._new and self._new[-1][0] > end:
+        if self._top > end:
             return True
         sql = "SELECT max(segment) FROM message_id_segments"
         return self._closed != (connection.execute(sql).fetchone()[0] or 0)
