@@ -103,16 +103,8 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         state.admit()
         return await log.append(arrivals)
 
-    door = Door(
-        settings,
-        configuration,
-        append,
-        Challenges(store, clock),
-        RateLimit(time.monotonic),
-        live,
-        metrics,
-        clock,
-    )
+    rates, challenges = RateLimit(time.monotonic), Challenges(store, clock)
+    door = Door(settings, configuration, append, challenges, rates, live, metrics, clock)
     builder = CollectorBuilder(store, live, clock)
     services = Services(
         settings=settings,

@@ -70,11 +70,6 @@ class Listener:
         except asyncio.InvalidStateError:  # Hypercorn 0.18 asks a cancelled future for its exception
             log.warning("connections were cut off: their clients did not read", listener=self._config.bind)
 
-    def close(self) -> None:
-        """Give the address up without having served."""
-        for one in self._sockets.insecure_sockets:
-            one.close()
-
 
 def refuse_bad_framing(app: ASGIApp) -> ASGIApp:
     """Answer 400 and close where two parties could disagree on where the body ends (RFC 9112, 6.1)."""

@@ -26,9 +26,6 @@ CHUNK_SIZE_BYTES = 16_384
 CONNECTIONS = 256
 USER_AGENT = f"datafly-lite/{__version__}"
 
-ERROR_WORDS = ("timeout", "dns_failed", "tls_failed", "connection_failed", "bad_answer")
-"""The words of VendorUnreachable."""
-
 
 class Sender:
     """Sends requests where the gate lets it. Open it with `Sender.open`."""
