@@ -106,7 +106,8 @@ def test_a_card_says_how_its_deliveries_go(
     server: Server, management: Management, hook: RecordingVendor, pipeline: Pipeline, browser: Browser
 ) -> None:
     name = f"Hook of {pipeline.id}"
-    hook.answers = [VendorAnswer(503), VendorAnswer(400)]
+    # With nothing to wait for, the second attempt may come before anybody has seen the first one fail.
+    hook.answers = [VendorAnswer(503, headers={"Retry-After": "6"}), VendorAnswer(400)]
     before = len(hook.received)
     management.attach(pipeline.id, "webhook", {"url": hook.url}, name=name)
     with person(browser, server.base_url) as visitor:
