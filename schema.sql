@@ -89,6 +89,20 @@ CREATE TABLE pipeline_integrations (
     UNIQUE (pipeline_id, integration_id)
 ) STRICT;
 
+-- Third parties whose webhooks become a pipeline's events (spec/datafly-signal.md, 3.5).
+CREATE TABLE webhook_sources (
+    id                TEXT PRIMARY KEY,              -- wh_…: stands in the address that the third party posts to
+    pipeline_id       TEXT NOT NULL REFERENCES pipelines (id),
+    name              TEXT NOT NULL,
+    source_type       TEXT NOT NULL CHECK (source_type IN ('stripe', 'shopify', 'hubspot', 'custom')),
+    secret_ciphertext BLOB NOT NULL,                 -- what the third party signs with; empty = unsigned
+    config            TEXT NOT NULL,                 -- JSON {"signature_header", "signature_encoding", "event_type_path", "mappings"}
+    enabled           INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    created_at_ms     INTEGER NOT NULL,
+    updated_at_ms     INTEGER NOT NULL,
+    deleted_at_ms     INTEGER                        -- soft delete: nothing is taken from it any more
+) STRICT;
+
 -- ── The log: what was accepted, in the order it was ──────────────────────────────────────────
 
 CREATE TABLE raw_events (
@@ -124,6 +138,25 @@ CREATE TABLE offsets (
     consumer TEXT PRIMARY KEY,                        -- 'processor'
     offset   INTEGER NOT NULL                         -- the last one it has finished with
 ) STRICT, WITHOUT ROWID;
+
+-- What the door refused, for its owner to see: bounded in number and size, and kept for 24 hours.
+CREATE TABLE refused_events (
+    id              INTEGER PRIMARY KEY,             -- rises in the order of arrival
+    pipeline_id     TEXT,                            -- none = no known key came with it
+    code            TEXT NOT NULL,                   -- the word in the answer: errors.py, Refused.STATUS
+    message         TEXT NOT NULL,
+    dialect         TEXT,
+    path            TEXT NOT NULL,
+    library         TEXT,                            -- name/version, as the event says
+    user_agent      TEXT,
+    origin          TEXT,
+    ip              TEXT,
+    request_id      TEXT,
+    refused_at_ms   INTEGER NOT NULL,
+    body            BLOB NOT NULL,                   -- its first bytes
+    body_size_bytes INTEGER NOT NULL                 -- all of it
+) STRICT;
+CREATE INDEX refused_events_by_pipeline ON refused_events (pipeline_id, id);
 
 -- ── Processing: written in one transaction with the processor's offset ───────────────────────
 
@@ -202,7 +235,7 @@ CREATE TABLE delivery_attempts (
 
 CREATE TABLE counters (
     pipeline_id TEXT NOT NULL,
-    name        TEXT NOT NULL,                        -- 'stored', 'duplicates'
+    name        TEXT NOT NULL,                        -- 'stored', 'duplicates', 'refused:' and its code
     value       INTEGER NOT NULL,
     PRIMARY KEY (pipeline_id, name)
 ) STRICT, WITHOUT ROWID;

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -46,11 +46,31 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """The secret values, for redaction."""
 
 
+class WebhookSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A third party's webhooks that become a pipeline's events (spec/datafly-signal.md, 3.5).
+
+    `secret` is empty where the source is declared to be unsigned. `mappings` are dotted canonical
+    paths -> JSONPath expressions.
+    """
+
+    id: str
+    pipeline_id: str
+    source_type: Literal["stripe", "shopify", "hubspot", "custom"]
+    enabled: bool
+    secret: str
+    signature_header: str
+    signature_encoding: Literal["hex", "base64"]
+    event_type_path: str
+    mappings: dict[str, str]
+
+
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline as the gateway and the processor see it."""
 
     id: str
     key: str
+    secret: str
+    """sk_…: what its servers sign their requests with."""
     name: str
     enabled: bool
     domain_allowlist: tuple[str, ...]
@@ -62,11 +82,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """All pipelines that are not deleted, by key and by id, and all attachments by id."""
+    """All pipelines that are not deleted, by key and by id, and all attachments and webhook sources by id."""
 
     by_key: dict[str, Pipeline] = {}
     by_id: dict[str, Pipeline] = {}
     attachments: dict[str, Attachment] = {}
+    webhook_sources: dict[str, WebhookSource] = {}
 
 
 class LiveConfiguration:
@@ -116,19 +137,36 @@ def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
         attached.setdefault(row["pipeline_id"], []).append(
             _attachment(row, parameters[row["pipeline_id"]], keyring)
         )
-    pipelines = [_pipeline(row, tuple(attached.get(row["id"], ()))) for row in found.pipelines]
+    pipelines = [_pipeline(row, tuple(attached.get(row["id"], ())), keyring) for row in found.pipelines]
     return Configuration(
         by_key={pipeline.key: pipeline for pipeline in pipelines},
         by_id={pipeline.id: pipeline for pipeline in pipelines},
         attachments={one.id: one for pipeline in pipelines for one in pipeline.attachments},
+        webhook_sources={row["id"]: _webhook_source(row, keyring) for row in found.webhook_sources},
     )
 
 
-def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...]) -> Pipeline:
+def _webhook_source(row: sqlite3.Row, keyring: Keyring) -> WebhookSource:
+    config = msgspec.json.decode(row["config"])
+    return WebhookSource(
+        id=row["id"],
+        pipeline_id=row["pipeline_id"],
+        source_type=row["source_type"],
+        enabled=bool(row["enabled"]),
+        secret=keyring.decrypt(row["secret_ciphertext"]).decode(),
+        signature_header=config["signature_header"],
+        signature_encoding=config["signature_encoding"],
+        event_type_path=config["event_type_path"],
+        mappings=config["mappings"],
+    )
+
+
+def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...], keyring: Keyring) -> Pipeline:
     config = msgspec.json.decode(row["config"])
     return Pipeline(
         id=row["id"],
         key=row["pipeline_key"],
+        secret=keyring.decrypt(row["secret_ciphertext"]).decode(),
         name=row["name"],
         enabled=bool(row["enabled"]),
         domain_allowlist=tuple(msgspec.json.decode(row["domain_allowlist"])),

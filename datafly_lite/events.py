@@ -34,6 +34,9 @@ class Event(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     traits: dict[str, Any] = {}
     context: dict[str, Any] = {}
     integrations: dict[str, Any] = {}
+    original: dict[str, Any] = {}
+    """What the client said that has no other place here, so that nothing of it is lost: unknown root
+    fields of a Datafly or Segment event, the whole body of a Commanders Act event or a webhook."""
     vendor_ids: dict[str, str] = {}
 
 
@@ -65,6 +68,27 @@ class Arrival(msgspec.Struct, frozen=True):
     envelope: Envelope
     raw: bytes
     event: Event
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, or one event of a batch, that the door refused: kept for its owner to see (api.md, 1).
+
+    `pipeline_id` is None where no known key came with it, `dialect` where no path was met. `body` is
+    as much of it as is kept, `body_size_bytes` what came. `code` is one of errors.Refused.STATUS.
+    """
+
+    code: str
+    message: str
+    refused_at_ms: int
+    path: str
+    pipeline_id: str | None = None
+    dialect: str | None = None
+    body: bytes = b""
+    body_size_bytes: int = 0
+    user_agent: str | None = None
+    origin: str | None = None
+    ip: str | None = None
+    request_id: str | None = None
 
 
 class Record(msgspec.Struct, frozen=True):

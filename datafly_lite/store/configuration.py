@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 
 class Everything(NamedTuple):
-    """Rows of one snapshot: pipelines that are not deleted, and what is attached to them."""
+    """Rows of one snapshot: pipelines that are not deleted, and what belongs to them."""
 
     pipelines: list[sqlite3.Row]
     attachments: list[sqlite3.Row]
+    webhook_sources: list[sqlite3.Row]
 
 
 def everything(connection: sqlite3.Connection) -> Everything:
-    """Pipelines and attachments, attachments in the order they were made."""
+    """Pipelines, attachments in the order they were made, and webhook sources."""
     return Everything(
         connection.execute("SELECT * FROM pipelines WHERE deleted_at_ms IS NULL").fetchall(),
         connection.execute(
@@ -29,4 +30,5 @@ def everything(connection: sqlite3.Connection) -> Everything:
              ORDER BY a.id
             """
         ).fetchall(),
+        connection.execute("SELECT * FROM webhook_sources WHERE deleted_at_ms IS NULL").fetchall(),
     )
