@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
-from datafly_lite.management import collector, dead_letters, events, integrations, pipelines
+from datafly_lite.management import collector, dead_letters, events, integrations, pipelines, refused_events
 from datafly_lite.management import fields as f
 from datafly_lite.management.http import Call, answer, bearer_of, no_content
 from datafly_lite.management.paging import slice_page
@@ -205,6 +205,21 @@ async def replay_dead_letters(call: Call) -> Response:
 
 async def discard_dead_letters(call: Call) -> Response:
     return answer({"discarded": await dead_letters.discard(call.services, **await _selection(call))})
+
+
+async def list_refused_events(call: Call) -> Response:
+    filters = {name: call.query(name) for name in refused_events.FILTER_CHECKS}
+    limit = call.whole("limit", 50)
+    return answer(
+        await refused_events.list_refused_events(
+            call.services, filters=filters, cursor=call.query("cursor"), limit=limit
+        )
+    )
+
+
+async def count_refused_events(call: Call) -> Response:
+    filters = {name: call.query(name) for name in refused_events.COUNT_CHECKS}
+    return answer(await refused_events.count_refused_events(call.services, filters=filters))
 
 
 async def _selection(call: Call) -> dict[str, Any]:

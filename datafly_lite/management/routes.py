@@ -66,6 +66,8 @@ OPERATIONS = tuple(
         ("GET", "/dead-letters", "viewer", h.list_dead_letters),
         ("DELETE", "/dead-letters", "editor", h.discard_dead_letters),
         ("POST", "/dead-letters/replay", "editor", h.replay_dead_letters),
+        ("GET", "/refused-events", "viewer", h.list_refused_events),
+        ("GET", "/refused-events/counts", "viewer", h.count_refused_events),
     )
 )
 
