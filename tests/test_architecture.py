@@ -42,10 +42,11 @@ ARROWS: dict[str, set[str]] = {
     "keyring": {"errors"},
     # pure rules
     "retry": PURE,
+    "event_names": set(),
     "consent": PURE,
     "identity": PURE,
     "vendors.declaration": PURE,
-    "vendors": PURE | {"consent", "vendors.declaration"},
+    "vendors": PURE | {"consent", "event_names", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},

@@ -1,6 +1,8 @@
 """Canonical events to GA4's names and parameters: tables first, then the few rules that read them.
 
-Sources are named in ga4.py. Names of parameters and values that GA4 would refuse are made to fit or
+Sources are named in ga4.py, those of the events' names in event_names.py; Commanders Act's items and
+amounts are in its "E-commerce events", and its page "Google Analytics 4" says which item field is which
+(doc.commandersact.com). Names of parameters and values that GA4 would refuse are made to fit or
 left out here, because its endpoint answers 2xx either way and would lose the whole event.
 """
 
@@ -10,33 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from datafly_lite.event_names import ga4, snake
 from datafly_lite.events import Event
-
-RECOMMENDED = {
-    "product_list_viewed": "view_item_list",
-    "product_list_filtered": "view_item_list",
-    "product_clicked": "select_item",
-    "product_viewed": "view_item",
-    "product_added": "add_to_cart",
-    "product_removed": "remove_from_cart",
-    "product_added_to_wishlist": "add_to_wishlist",
-    "cart_viewed": "view_cart",
-    "checkout_started": "begin_checkout",
-    "shipping_info_entered": "add_shipping_info",
-    "payment_info_entered": "add_payment_info",
-    "order_completed": "purchase",
-    "order_refunded": "refund",
-    "promotion_viewed": "view_promotion",
-    "promotion_clicked": "select_promotion",
-    "products_searched": "search",
-    "product_searched": "search",
-    "product_shared": "share",
-    "cart_shared": "share",
-    "signed_up": "sign_up",
-    "signed_in": "login",
-    "lead_submitted": "generate_lead",
-}
-"""Segment's and Datafly's names (in snake case) -> GA4's. GA4's own names pass as they are."""
 
 ITEM_EVENTS = frozenset(
     {
@@ -70,11 +47,20 @@ PARAMETERS = {
     "shipping_method": "shipping_tier",
     "creative": "creative_name",
     "group_id": "group_id",
+    "tax_amount": "tax",
+    "shipping_amount": "shipping",
 }
 PAGE_PROPERTIES = frozenset({"url", "title", "referrer"})
 """Of a page event: they become page_location, page_title and page_referrer."""
 
-PROMOTION_PARAMETERS = {"name": "promotion_name", "position": "creative_slot"}
+OWN_PARAMETERS = {
+    "view_promotion": {"name": "promotion_name", "position": "creative_slot"},
+    "select_promotion": {"name": "promotion_name", "position": "creative_slot"},
+    "purchase": {"id": "transaction_id"},
+    "refund": {"id": "transaction_id"},
+}
+"""Names that mean this in some events only."""
+
 ITEM_PARAMETERS = {
     "product_id": "item_id",
     "sku": "item_id",
@@ -82,11 +68,33 @@ ITEM_PARAMETERS = {
     "name": "item_name",
     "brand": "item_brand",
     "category": "item_category",
+    "category_1": "item_category",
+    "category_2": "item_category2",
+    "category_3": "item_category3",
+    "category_4": "item_category4",
+    "category_5": "item_category5",
     "variant": "item_variant",
     "position": "index",
+    "list_position": "index",
 }
+"""Of names that become one, the first that the product has wins: Segment's product_id goes before its sku."""
+
 ITEM_NAMES = frozenset(
-    {*ITEM_PARAMETERS.values(), "price", "quantity", "coupon", "discount", "affiliation", "location_id"}
+    {
+        *ITEM_PARAMETERS.values(),
+        "affiliation",
+        "coupon",
+        "creative_name",
+        "creative_slot",
+        "discount",
+        "item_list_id",
+        "item_list_name",
+        "location_id",
+        "price",
+        "promotion_id",
+        "promotion_name",
+        "quantity",
+    }
 )
 
 PRODUCT_SIGNS = ("product_id", "sku", "item_id", "item_name")
@@ -156,17 +164,15 @@ def event_for(event: Event, currency: str | None = None) -> dict[str, Any] | Non
 
 def event_name(name: str) -> str:
     """GA4's word for the event, else its own name within GA4's rules, `custom_` before what is reserved."""
-    plain = snake(name)
-    known = RECOMMENDED.get(plain, plain)
+    known = _plain(ga4(name))
     if not known[:1].isalpha() or known in RESERVED_EVENTS or RESERVED_PREFIX.match(known):
         known = f"custom_{known or 'event'}"
     return known[:NAME_CHARACTERS].rstrip("_")
 
 
-def snake(name: str) -> str:
-    """`Order Completed`, `orderCompleted`, `order-completed` -> `order_completed`."""
-    split = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
-    return re.sub(r"[^a-z0-9]+", "_", split.lower()).strip("_")
+def _plain(name: str) -> str:
+    """`Video Watched (50%)` -> `video_watched_50`."""
+    return re.sub(r"[^a-z0-9]+", "_", snake(name)).strip("_")
 
 
 def _common(event: Event) -> dict[str, Any]:
@@ -194,12 +200,21 @@ def _track_params(event: Event, currency: str | None) -> dict[str, Any]:
     properties = event.properties
     if name not in ITEM_EVENTS:
         # A name without a single letter of GA4's alphabet would otherwise be lost.
-        own = {} if snake(event.event or "") else {"event_name": event.event}
+        own = {} if _plain(event.event or "") else {"event_name": event.event}
         return own | _renamed(properties, PARAMETERS)
-    items = [_item(one) for one in _products(properties)][:MAX_ITEMS]
-    names = {**PARAMETERS, **(PROMOTION_PARAMETERS if name.endswith("_promotion") else {})}
+    products = _products(properties)
+    items = [_item(one) for one in products][:MAX_ITEMS]
     rest = {key: one for key, one in properties.items() if key not in _told_elsewhere(properties)}
-    return {**_money(name, properties, items, currency), **_renamed(rest, names), "items": items or None}
+    code = _first(properties, *products, name="currency") or currency
+    return {
+        **_money(name, properties, items, code),
+        **_renamed(rest, {**PARAMETERS, **OWN_PARAMETERS.get(name, {})}),
+        "items": items or None,
+    }
+
+
+def _first(*given: Mapping[str, Any], name: str) -> Any:
+    return next((one[name] for one in given if one.get(name)), None)
 
 
 def _told_elsewhere(properties: Mapping[str, Any]) -> frozenset[str]:
@@ -209,9 +224,8 @@ def _told_elsewhere(properties: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _money(
-    name: str, properties: Mapping[str, Any], items: list[dict[str, Any]], currency: str | None
+    name: str, properties: Mapping[str, Any], items: list[dict[str, Any]], code: str | None
 ) -> dict[str, Any]:
-    code = properties.get("currency") or currency
     value = None if name in VALUELESS_EVENTS else _value(properties, items)
     return {"currency": code} if value is None else {"value": value, "currency": code}
 
@@ -220,8 +234,14 @@ def _products(properties: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The list of products, else the one product that the properties themselves describe."""
     for name in ("products", "items"):
         if isinstance(properties.get(name), list):
-            return [one for one in properties[name] if isinstance(one, dict)]
+            return [_flattened(one) for one in properties[name] if isinstance(one, dict)]
     return [properties] if _is_product(properties) else []
+
+
+def _flattened(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Commanders Act's item says what is sold in `product`; what the item says of itself goes before that."""
+    product = item.get("product")
+    return {**product, **item} if isinstance(product, dict) else item
 
 
 def _is_product(properties: Mapping[str, Any]) -> bool:
@@ -236,11 +256,14 @@ def _item(product: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(properties: Mapping[str, Any], items: list[dict[str, Any]]) -> float | int | None:
-    """GA4's value leaves out tax and shipping, as Segment's revenue does and its total does not."""
-    for name in ("value", "revenue", "subtotal"):
-        if _is_number(properties.get(name)):
-            found: float | int = properties[name]
-            return found
+    """GA4's value leaves out tax and shipping, and so does everybody's revenue.
+
+    Segment's and Commanders Act's `value` has them in, GA4's own has not: so the lesser of two counts.
+    """
+    for names in (("value", "revenue"), ("subtotal",)):
+        stated: list[float | int] = [properties[one] for one in names if _is_number(properties.get(one))]
+        if stated:
+            return min(stated, key=abs)
     prices = [one["price"] * one.get("quantity", 1) for one in items if _is_priced(one)]
     total = properties.get("total")
     return round(sum(prices), 2) if prices else (total if _is_number(total) else None)
@@ -256,9 +279,12 @@ def _is_number(value: Any) -> bool:
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """With GA4's names; what already has GA4's name wins over a value that would get it."""
-    return {names[name]: value for name, value in values.items() if name in names} | {
-        name: value for name, value in values.items() if name not in names
-    }
+    renamed: dict[str, Any] = {}
+    for name, new in names.items():
+        if values.get(name) is not None:
+            renamed.setdefault(new, values[name])
+    own = {name: value for name, value in values.items() if name not in names and value is not None}
+    return renamed | own
 
 
 def _fitting(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,80 @@ ORDER = Example(
     ),
 )
 
+COMMANDERS_ACT_ORDER = Example(
+    "a purchase as Commanders Act writes it: the product within each item, a value with tax and shipping",
+    SETTINGS,
+    _event(
+        "track",
+        7,
+        event="purchase",
+        properties={
+            "id": "O-2",
+            "type": "online",
+            "value": 58.5,
+            "revenue": 50,
+            "tax_amount": 4.5,
+            "shipping_amount": 4,
+            "currency": "EUR",
+            "payment_method": "card",
+            "items": [
+                {
+                    "id": "SKU-1",
+                    "quantity": 2,
+                    "variant": "red",
+                    "list_position": 3,
+                    "discount": 1.5,
+                    "product": {
+                        "id": "12345",
+                        "name": "Mug",
+                        "price": 25.0,
+                        "category_1": "Kitchen",
+                        "category_2": "Cups",
+                        "brand": "Ox",
+                        "colors": ["red"],
+                    },
+                }
+            ],
+        },
+    ),
+    _request(
+        URL,
+        {
+            "client_id": "295150979.1526796741",
+            "timestamp_micros": 1_772_359_200_000_000,
+            "events": [
+                {
+                    "name": "purchase",
+                    "params": {
+                        "engagement_time_msec": 100,
+                        "value": 50,
+                        "currency": "EUR",
+                        "payment_type": "card",
+                        "tax": 4.5,
+                        "shipping": 4,
+                        "transaction_id": "O-2",
+                        "type": "online",
+                        "items": [
+                            {
+                                "item_id": "SKU-1",
+                                "item_name": "Mug",
+                                "item_brand": "Ox",
+                                "item_category": "Kitchen",
+                                "item_category2": "Cups",
+                                "item_variant": "red",
+                                "index": 3,
+                                "price": 25.0,
+                                "quantity": 2,
+                                "discount": 1.5,
+                            }
+                        ],
+                    },
+                }
+            ],
+        },
+    ),
+)
+
 PRODUCT = Example(
     "one product becomes an item; the client id follows from the anonymousId, the currency from the settings",
     {**SETTINGS, "currency": "EUR", "region": "eu"},
@@ -199,4 +273,4 @@ IDENTIFY = Example(
     None,
 )
 
-EXAMPLES = (ORDER, PRODUCT, PAGE, OWN, GROUP, IDENTIFY)
+EXAMPLES = (ORDER, COMMANDERS_ACT_ORDER, PRODUCT, PAGE, OWN, GROUP, IDENTIFY)
