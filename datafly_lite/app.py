@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import signal
@@ -23,12 +24,13 @@ from datafly_lite.collector.builder import CollectorBuilder
 from datafly_lite.collector.serving import routes as collector_routes
 from datafly_lite.configuration import LiveConfiguration
 from datafly_lite.delivery.worker import Delivery
-from datafly_lite.errors import SettingsError, StorageBroken
+from datafly_lite.errors import SettingsError, StorageBroken, StorageError
 from datafly_lite.events import Arrival
 from datafly_lite.gateway import event_of, limits
 from datafly_lite.gateway.challenges import Challenges
 from datafly_lite.gateway.door import Door
 from datafly_lite.gateway.rates import RateLimit
+from datafly_lite.gateway.refusals import Refusals
 from datafly_lite.health import Health
 from datafly_lite.keyring import Keyring
 from datafly_lite.live import LiveStream
@@ -61,6 +63,7 @@ class Appliance(msgspec.Struct, frozen=True, kw_only=True):
     configuration: LiveConfiguration
     health: Health
     log: Log
+    refusals: Refusals
     door: Door
     processor: Processor
     delivery: Delivery
@@ -103,8 +106,8 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         state.admit()
         return await log.append(arrivals)
 
-    rates, challenges = RateLimit(time.monotonic), Challenges(store, clock)
-    door = Door(settings, configuration, append, challenges, rates, live, metrics, clock)
+    rates, challenges, refusals = RateLimit(time.monotonic), Challenges(store, clock), Refusals(store, clock)
+    door = Door(settings, configuration, append, challenges, rates, refusals, live, metrics, clock)
     builder = CollectorBuilder(store, live, clock)
     services = Services(
         settings=settings,
@@ -129,6 +132,7 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         configuration=configuration,
         health=state,
         log=log,
+        refusals=refusals,
         door=door,
         processor=processor,
         delivery=delivery,
@@ -220,14 +224,22 @@ async def stages(appliance: Appliance, stop: anyio.Event) -> AsyncIterator[None]
         path.start_soon(_until_broken, appliance.processor.run, stop)
         path.start_soon(appliance.configuration.run, anyio.sleep)
         path.start_soon(appliance.health.run, anyio.sleep)
+        path.start_soon(appliance.refusals.run, anyio.sleep)
         try:
             yield
         finally:
             path.cancel_scope.cancel()
+            await _flush(appliance.refusals)
             appliance.log.close()
             appliance.delivery.stop()
             behind.cancel_scope.deadline = anyio.current_time() + appliance.settings.shutdown_timeout_s
             appliance.builder.stop()
+
+
+async def _flush(refusals: Refusals) -> None:
+    """A stop must not wait for a store that takes nothing: what it lists was refused, not acknowledged."""
+    with anyio.move_on_after(STOP_GRACE_S, shield=True), contextlib.suppress(StorageError):
+        await refusals.flush()
 
 
 async def _until_broken(task: Callable[[], Awaitable[None]], stop: anyio.Event) -> None:

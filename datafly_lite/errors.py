@@ -28,7 +28,8 @@ class Refused(DataflyError):
     """An ingest request is refused and nothing of it is stored.
 
     `code` is the closed list of `STATUS`; the same word is the metric's label
-    (api.md, section 1). `retry_after_s` goes out as an integer `Retry-After`.
+    (api.md, section 1). `retry_after_s` goes out as an integer `Retry-After`. `body` is the event's own
+    bytes where it is one of a batch.
     """
 
     STATUS: ClassVar[dict[str, int]] = {
@@ -51,12 +52,15 @@ class Refused(DataflyError):
         "overloaded": 503,
     }
 
-    def __init__(self, code: str, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, retry_after_s: int | None = None, body: bytes = b""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = self.STATUS[code]
         self.retry_after_s = retry_after_s
+        self.body = body
 
 
 class AdminError(DataflyError):

@@ -145,7 +145,7 @@ def test_the_first_start_prints_a_link_that_works_once(data_dir: Path) -> None:
 def test_with_admin_bind_the_public_listener_serves_collection_alone(data_dir: Path) -> None:
     bind = f"127.0.0.1:{free_port()}"
     with running_server(data_dir, env={"DATAFLY_ADMIN_BIND": bind}) as server:
-        private = ["/login", "/v1/admin/auth/me", "/metrics", "/events"]
+        private = ["/login", "/v1/admin/auth/me", "/metrics", "/live"]
         for path in private:
             assert request(f"{server.base_url}{path}").status == 404
             assert request(f"http://{bind}{path}").status in (200, 303, 401)

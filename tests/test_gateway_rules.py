@@ -60,7 +60,7 @@ def basic(text: str) -> bytes:
         ({b"authorization": b"Digest x"}, b"", []),
         ({b"x-write-key": b"dk_1"}, b"", ["dk_1"]),
         ({}, b"writeKey=dk_1&x=y", ["dk_1"]),
-        ({b"authorization": b"Bearer other"}, b"wk=dk_1", ["other", "dk_1"]),
+        ({b"authorization": b"Bearer other"}, b"wk=dk_1", ["dk_1", "other"]),
         ({}, b"", []),
     ],
 )
@@ -72,6 +72,7 @@ def pipeline(*allowed: str) -> Pipeline:
     return Pipeline(
         id="pip_1",
         key="dk_1",
+        secret="sk_1",
         name="",
         enabled=True,
         domain_allowlist=allowed,

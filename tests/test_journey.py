@@ -32,7 +32,7 @@ def printed_link(server: Server, path: str) -> str:
 
 def follow(page: Page, name: str) -> None:
     """A link of the main navigation."""
-    page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
+    page.get_by_role("navigation", name="Main").get_by_role("link", name=name, exact=True).click()
     expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
 
 
@@ -101,7 +101,7 @@ def check_trace(page: Page) -> None:
 def check_looks(visitor: Person, browser: Browser, trace_url: str) -> None:
     """The pages and the shop in each theme, on a telephone and on a desk."""
     base_url = visitor.base_url
-    paths = (trace_url.removeprefix(base_url), "/events", "/dead-letters", "/demo/shop", "/demo/shop/radio")
+    paths = (trace_url.removeprefix(base_url), "/live", "/dead-letters", "/demo/shop", "/demo/shop/radio")
     cookies = visitor.context.storage_state()
     for look in LOOKS:
         with person(browser, base_url, look, role=None, storage_state=cookies) as looking:

@@ -54,7 +54,7 @@ def event_of(text: str, message_id: str) -> dict[str, Any]:
 def test_whatever_is_sent_is_shown_as_text(server: Server, browser: Browser) -> None:
     pipeline = Management(server.base_url).create_pipeline("Hostile")
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect(page.locator(".live-state")).to_have_text("Live")
         for number, text in enumerate(HOSTILE):
             assert send_event(server, pipeline.key, event_of(text, f"m/{number} {text}")).status == 200
@@ -83,21 +83,21 @@ def test_an_event_that_waits_for_a_person_says_so(
     path = f"/pipelines/{quote(pipeline.id)}/integrations"
     wait_until(lambda: management.call("GET", f"{path[1:]}")["data"][0]["trouble"], "it is paused")
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events/{pipeline.id}/kept-1")
+        page = visitor.open(f"/live/{pipeline.id}/kept-1")
         delivery = page.get_by_role("region", name="Refusing hook")
         expect(delivery).to_contain_text("it waits until the integration is set live")
         page = visitor.open(path)
         expect(page.get_by_role("main")).to_contain_text("The vendor refused the credentials")
         page.get_by_role("button", name="Set live").click()
         wait_until(lambda: len(vendor.received) == 2, "it is sent again")
-        page = visitor.open(f"/events/{pipeline.id}/kept-1")
+        page = visitor.open(f"/live/{pipeline.id}/kept-1")
         expect(delivery).to_contain_text("Attempt 2")
         expect(delivery).to_contain_text("Answer: 200")
 
 
 def test_there_is_a_page_for_an_event_that_is_not_there(server: Server, browser: Browser) -> None:
     with person(browser, server.base_url) as visitor:
-        page = visitor.open("/events/pip_none/none")
+        page = visitor.open("/live/pip_none/none")
         expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
 
 

@@ -126,8 +126,8 @@ def test_an_older_browser_on_this_site_may_change_things(server: Server, headers
 def test_a_log_in_opens_a_session_of_its_own_and_a_log_out_ends_it(server: Server) -> None:
     client = Client(server.base_url, None)
     client.cookies[SESSION_COOKIE] = "se_chosen-by-somebody-else"
-    answer = client.post("/login", {**CREDENTIALS, "next": "/events?type=page"})
-    assert answer.headers["Location"] == "/events?type=page"
+    answer = client.post("/login", {**CREDENTIALS, "next": "/live?type=page"})
+    assert answer.headers["Location"] == "/live?type=page"
     cookie = answer.headers["Set-Cookie"].lower()
     assert all(flag in cookie for flag in ("httponly", "samesite=lax", "path=/"))
     assert "domain" not in cookie
@@ -168,7 +168,7 @@ def test_a_wrong_password_and_an_unknown_person_hear_the_same(server: Server) ->
     ("wanted", "expected"),
     [
         ("/pipelines", "/pipelines"),
-        ("/events?type=track&event=A%20B", "/events?type=track&event=A%20B"),
+        ("/live?type=track&event=A%20B", "/live?type=track&event=A%20B"),
         ("", "/"),
         ("//evil.example", "/"),
         ("/\\evil.example", "/"),

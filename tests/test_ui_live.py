@@ -80,7 +80,7 @@ def test_the_first_event_takes_the_place_of_the_command(
     server: Server, pipeline: Pipeline, hook: RecordingVendor, browser: Browser
 ) -> None:
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect_live(page)
         expect(page.get_by_text("No event matches")).to_be_visible()
         track(server, pipeline, "Signed Up", userId="u-1")
@@ -108,7 +108,7 @@ def test_a_page_view_without_a_name_stands_under_its_path(
     )
     wanted = ["(identify)", "(page)", "Home", "/context", "/pricing"]
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect_live(page)
         for view in views:
             path = "/v1/p" if view["type"] == "page" else "/v1/i"
@@ -126,7 +126,7 @@ def test_a_paused_list_stands_still_and_then_has_everything(
 ) -> None:
     track(server, pipeline, "First")
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect_live(page)
         page.get_by_role("button", name="Pause").click()
         track(server, pipeline, "Second")
@@ -141,7 +141,7 @@ def test_filters_stand_in_the_address_and_hold_for_what_arrives(
     server: Server, pipeline: Pipeline, browser: Browser
 ) -> None:
     with person(browser, server.base_url) as visitor:
-        page = visitor.open("/events")
+        page = visitor.open("/live")
         page.get_by_label("Pipeline").select_option(pipeline.id)
         page.get_by_label("User id").fill("wanted & found")
         page.get_by_role("button", name="Apply").click()
@@ -167,7 +167,7 @@ def test_it_comes_back_after_a_broken_connection(
 
     with person(browser, server.base_url) as visitor:
         visitor.page.route_web_socket(re.compile("/debug/stream"), through)
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect_live(page)
         sockets[0].send(json.dumps({"missed": 7}))
         expect(page.locator(".live-missed")).to_contain_text("7 frames")
@@ -182,7 +182,7 @@ def test_it_comes_back_after_a_broken_connection(
 
 def test_refused_events_are_told_of(server: Server, browser: Browser) -> None:
     with person(browser, server.base_url) as visitor:
-        page = visitor.open("/events")
+        page = visitor.open("/live")
         expect_live(page)
         assert request(f"{server.base_url}/v1/t", "POST", b"{}").status == 401
         expect(page.locator(".live-refused")).to_contain_text("1 refused")
@@ -195,10 +195,10 @@ def test_a_long_list_has_pages_and_needs_no_script(
     for number in range(MANY):
         track(server, pipeline, f"Event {number}")
     wait_until(
-        lambda: str(MANY - 1) in Client(server.base_url).get("/events").body.decode(), "the last event"
+        lambda: str(MANY - 1) in Client(server.base_url).get("/live").body.decode(), "the last event"
     )
     with person(browser, server.base_url, Look(390, "dark"), java_script_enabled=False) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect(page.get_by_role("button", name="Pause")).to_be_hidden()
         assert names(page) == [f"Event {number}" for number in range(MANY - 1, MANY - 51, -1)]
         page.get_by_role("link", name="Older").click()
@@ -213,7 +213,7 @@ def test_a_message_id_may_be_anything(server: Server, pipeline: Pipeline, browse
     for message_id in ids:
         track(server, pipeline, "Same name", messageId=message_id)
     with person(browser, server.base_url) as visitor:
-        page = visitor.open(f"/events?pipeline_id={pipeline.id}")
+        page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect(page.locator("tbody tr")).to_have_count(len(ids))
         for place, message_id in enumerate(reversed(ids)):
             page.locator("tbody th a").nth(place).click()
@@ -222,7 +222,7 @@ def test_a_message_id_may_be_anything(server: Server, pipeline: Pipeline, browse
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/events?type=nothing", 422), ("/events?cursor=nonsense", 422)]
+    ("path", "status"), [("/live?type=nothing", 422), ("/live?cursor=nonsense", 422)]
 )
 def test_a_filter_that_cannot_be_says_so(server: Server, path: str, status: int) -> None:
     answer = Client(server.base_url).get(path)
@@ -232,8 +232,8 @@ def test_a_filter_that_cannot_be_says_so(server: Server, path: str, status: int)
 
 def test_the_list_as_json_is_for_those_who_are_signed_in(server: Server) -> None:
     json_only = {"accept": "application/json"}
-    assert Client(server.base_url, role=None).get("/events/data", **json_only).status == 401
-    answer = Client(server.base_url, role="viewer").get("/events/data", **json_only)
+    assert Client(server.base_url, role=None).get("/live/data", **json_only).status == 401
+    answer = Client(server.base_url, role="viewer").get("/live/data", **json_only)
     assert set(answer.json()) == {"data", "next_cursor", "has_more"}
 
 

@@ -292,7 +292,7 @@ def test_every_page_fits_and_can_be_read(
             f"/pipelines/{pipeline_id}{part}"
             for part in ("", "/settings", "/rotate", "/delete", "/integrations")
         ),
-        *("/events", "/dead-letters", "/nothing"),
+        *("/live", "/dead-letters", "/nothing"),
     ]
     with person(browser, running.base_url, look) as visitor:
         for number, path in enumerate(pages):

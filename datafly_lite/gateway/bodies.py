@@ -6,9 +6,10 @@ msgspec refuses bad input with three exceptions, DecodeError, UnicodeDecodeError
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,12 @@ import msgspec
 from datafly_lite.errors import Refused
 
 T = TypeVar("T")
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""ASGI's."""
 
 GZIP_MAGIC = b"\x1f\x8b"
+MAX_GZIP_MEMBERS = 16
+"""One after the other they are one file (RFC 1952, 2.2); each costs a copy of what follows it."""
 UTF8_BOM = b"\xef\xbb\xbf"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 ESCAPES = re.compile(
@@ -28,20 +33,63 @@ TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 REPLACEMENT = rb"\ufffd"
 
 
+async def receive(
+    headers: Mapping[bytes, bytes], receive: Receive, limit_bytes: int, timeout_s: float
+) -> bytes:
+    """The body as it was sent, read no further than the limit and no longer than the deadline."""
+    length = headers.get(b"content-length", b"")
+    declared = int(length) if length.isdigit() else None
+    if declared is not None and declared > limit_bytes:
+        raise too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await _read(receive, declared, limit_bytes)
+    except TimeoutError:
+        raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
+    if len(body) > limit_bytes:
+        raise too_large(limit_bytes)
+    return body
+
+
+async def _read(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refused("invalid_json", "the connection was closed before the body's end")
+        chunks.append(message.get("body", b""))
+        size_bytes += len(chunks[-1])
+        # Hypercorn says only with a further, empty message that the body is whole.
+        if size_bytes == declared or size_bytes > limit_bytes or not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
 def inflate(body: bytes, limit_bytes: int) -> bytes:
     """Gunzip what starts as gzip does, whatever the headers say; never hold more than the limit."""
     if not body.startswith(GZIP_MAGIC):
         return body
+    plain = b""
+    for _ in range(MAX_GZIP_MEMBERS):
+        part, body = _inflate_member(body, limit_bytes - len(plain))
+        plain += part
+        if len(plain) > limit_bytes:
+            raise too_large(limit_bytes)
+        if not body:
+            return plain
+    raise Refused("invalid_json", f"the gzip body has more than {MAX_GZIP_MEMBERS} members")
+
+
+def _inflate_member(body: bytes, room_bytes: int) -> tuple[bytes, bytes]:
+    """What the first member holds, as far as there is room and one byte more, and what follows it."""
     stream = zlib.decompressobj(wbits=31)
     try:
-        plain = stream.decompress(body, limit_bytes + 1)
+        plain = stream.decompress(body, room_bytes + 1)
     except zlib.error as error:
         raise Refused("invalid_json", f"the body starts like gzip but cannot be inflated: {error}") from None
-    if len(plain) > limit_bytes:
-        raise too_large(limit_bytes)
-    if not stream.eof:
+    if not stream.eof and len(plain) <= room_bytes:
         raise Refused("invalid_json", "the gzip body is cut off before its end")
-    return plain
+    return plain, stream.unused_data
 
 
 def too_large(limit_bytes: int) -> Refused:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from datafly_lite.proxies import Networks, client_address, is_within
 
 Headers = Mapping[bytes, bytes]
 
-QUERY_KEYS = frozenset({"writeKey", "wk"})
+QUERY_KEYS = frozenset({"writeKey", "wk", "token", "tc_skey"})
+"""Of RudderStack's beacon, the pixel, Commanders Act and its iOS SDK (wire-formats.md, 1.1 and 3.2)."""
+KEY_HEADERS = (b"x-write-key", b"x-pipeline-key")
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
 VISITOR_MAX_AGE_S = 34_560_000
 """400 days, which is as long as browsers keep a cookie (spec/datafly-signal.md, 6.2)."""
@@ -25,6 +28,7 @@ class Caller(NamedTuple):
 
     ip: str | None
     scheme: str
+    host: str
     user_agent: str | None
     origin: str | None
     visitor: str | None
@@ -38,16 +42,27 @@ def header(headers: Headers, name: bytes) -> str | None:
 
 
 def keys(headers: Headers, query: bytes) -> Iterable[str]:
-    """The pipeline key wherever clients put it outside the body (wire-formats.md, section 0 rule 3)."""
+    """The pipeline key wherever clients put it outside the body (wire-formats.md, section 0 rule 3).
+
+    The query comes first: where it and a header differ, it wins (1.2).
+    """
+    if query:
+        yield from (value for name, value in parameters(query) if name in QUERY_KEYS)
     scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() == "bearer":
         yield credentials.strip()
     if scheme.lower() == "basic":
         yield _basic_user(credentials)
-    if b"x-write-key" in headers:
-        yield headers[b"x-write-key"].decode("latin-1")
-    if query:
-        yield from (value for name, value in parse_qsl(query.decode("latin-1")) if name in QUERY_KEYS)
+    for name in KEY_HEADERS:
+        if name in headers:
+            yield headers[name].decode("latin-1")
+
+
+def parameters(query: bytes) -> Iterator[tuple[str, str]]:
+    """Of a query string, with `+` left as it is: keys that end in `==` may hold one."""
+    for pair in query.decode("latin-1").split("&"):
+        name, _, value = pair.partition("=")
+        yield unquote(name), unquote(value)
 
 
 def _basic_user(credentials: str) -> str:
@@ -67,6 +82,7 @@ def caller(scope: Mapping[str, Any], headers: Headers, trusted: Networks) -> Cal
     return Caller(
         ip=client_address(peer, forwarded_for, trusted),
         scheme=scheme,
+        host=headers.get(b"host", b"").decode("latin-1"),
         user_agent=header(headers, b"user-agent"),
         origin=header(headers, b"origin"),
         visitor=visitor_of(headers.get(b"cookie")),

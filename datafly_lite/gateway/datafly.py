@@ -1,11 +1,12 @@
-"""Datafly's own wire format (seed 000), which Segment's one-letter paths share.
+"""Datafly's own wire format (seed 000), which Segment's, Dreamdata's and RudderStack's SDKs share.
 
-`/v1/t`, `/v1/p`, `/v1/i`, `/v1/g` carry one event, `/v1/batch` carries `{"batch": [event, …]}`.
+`/v1/t`, `/v1/p`, `/v1/i`, `/v1/g` carry one event, `/v1/batch` carries `{"batch": [event, …]}`, and
+`/v1/events` one event of any type with a signature.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,13 +14,15 @@ from datafly_lite.clock import iso
 from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event, EventType
 from datafly_lite.gateway import bodies
-from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
+from datafly_lite.gateway.dialect import BATCH, Dialect, Item, Limits, Reading, Request
 from datafly_lite.gateway.timestamps import settled
 
 MAX_NAME_CHARS = 200
 MAX_ID_CHARS = 255
+MAX_TIME_CHARS = 40
 
 Identifier = str | int | None
+Time = str | float | None
 
 
 class Wire(msgspec.Struct, rename="camel"):
@@ -37,14 +40,27 @@ class Wire(msgspec.Struct, rename="camel"):
     traits: dict[str, Any] | None = None
     context: dict[str, Any] | None = None
     integrations: dict[str, Any] | None = None
-    timestamp: str | float | None = None
-    original_timestamp: str | float | None = None
-    sent_at: str | None = None
+    timestamp: Time = None
+    original_timestamp: Time = None
+    sent_at: Time = None
     message_id: str | None = None
     write_key: str | None = None
+    challenge_token: str | None = None
+
+
+class Complete(Wire, forbid_unknown_fields=True, rename="camel"):
+    """An event that has no field beside these: most have none, and then nothing has to look for any."""
+
+
+class Decoded(NamedTuple):
+    """An event and the root fields that Wire has no name for."""
+
+    wire: Wire
+    unknown: dict[str, Any] = {}  # noqa: RUF012 - a default that is only read
 
 
 ABSENT = msgspec.Raw(b"null")
+KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(Wire))
 
 
 class Batch(msgspec.Struct, rename="camel"):
@@ -52,22 +68,35 @@ class Batch(msgspec.Struct, rename="camel"):
 
     batch: list[msgspec.Raw]
     write_key: str | None = None
-    sent_at: str | None = None
+    challenge_token: str | None = None
+    sent_at: Time = None
     context: msgspec.Raw = ABSENT
     integrations: msgspec.Raw = ABSENT
 
 
-decode_wire = msgspec.json.Decoder(Wire, strict=True).decode
-decode_batch = msgspec.json.Decoder(Batch, strict=True).decode
+decode_complete = msgspec.json.Decoder(Complete).decode
+decode_wire = msgspec.json.Decoder(Wire).decode
+decode_root = msgspec.json.Decoder(dict[str, Any]).decode
+decode_batch = msgspec.json.Decoder(Batch).decode
 decode_shared = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
-def normalise(envelope: Envelope, wire: Wire) -> Event:
+def decode_event(body: bytes) -> Decoded:
+    """Raises what msgspec raises."""
+    try:
+        return Decoded(decode_complete(body))
+    except msgspec.ValidationError:
+        wire, root = decode_wire(body), decode_root(body)
+    return Decoded(wire, {name: value for name, value in root.items() if name not in KNOWN})
+
+
+def normalise(envelope: Envelope, decoded: Decoded) -> Event:
     """The canonical event. Raises Refused `invalid_payload`, naming the field and what it needs."""
+    wire = decoded.wire
     kind = _type(envelope, wire)
     _check(kind, wire)
     original = wire.timestamp if wire.timestamp is not None else wire.original_timestamp
-    sent_at = wire.sent_at or envelope.sent_at
+    sent_at = bodies.text(wire.sent_at) or envelope.sent_at
     return Event(
         type=kind,
         message_id=envelope.message_id,
@@ -86,7 +115,19 @@ def normalise(envelope: Envelope, wire: Wire) -> Event:
         traits=wire.traits or {},
         context=_merged(envelope, "context", wire.context),
         integrations=_merged(envelope, "integrations", wire.integrations),
+        original={**decoded.unknown, **_displaced(envelope, wire)},
     )
+
+
+def _displaced(envelope: Envelope, wire: Wire) -> dict[str, Any]:
+    """What the client said and the product goes by something else for."""
+    displaced: dict[str, Any] = {}
+    own_id = bodies.text(wire.anonymous_id)
+    if own_id is not None and own_id != envelope.anonymous_id:
+        displaced["anonymousId"] = wire.anonymous_id
+    if wire.timestamp is not None and wire.original_timestamp is not None:
+        displaced["originalTimestamp"] = wire.original_timestamp
+    return displaced
 
 
 def _merged(envelope: Envelope, name: str, own: dict[str, Any] | None) -> dict[str, Any]:
@@ -107,8 +148,12 @@ def _type(envelope: Envelope, wire: Wire) -> EventType:
 def _check(kind: str, wire: Wire) -> None:
     if kind == "track" and not wire.event:
         raise Refused("invalid_payload", "event is required for type track: the name of what happened")
-    if kind == "identify" and bodies.text(wire.user_id) is None:
+    user_id, anonymous_id = bodies.text(wire.user_id), bodies.text(wire.anonymous_id)
+    if kind == "identify" and user_id is None and anonymous_id is None:
+        # Segment's browser SDK sends the traits of people who are not logged in with an anonymousId alone.
         raise Refused("invalid_payload", "userId is required for type identify")
+    if kind == "alias" and (user_id is None or (wire.previous_id is None and anonymous_id is None)):
+        raise Refused("invalid_payload", "userId and previousId are required for type alias")
     if kind == "group" and bodies.text(wire.group_id) is None:
         raise Refused("invalid_payload", "groupId is required for type group")
     _check_length("event", wire.event, MAX_NAME_CHARS)
@@ -117,6 +162,7 @@ def _check(kind: str, wire: Wire) -> None:
         ("userId", wire.user_id),
         ("anonymousId", wire.anonymous_id),
         ("groupId", wire.group_id),
+        ("previousId", wire.previous_id),
     ):
         _check_length(name, value, MAX_ID_CHARS)
 
@@ -127,17 +173,22 @@ def _check_length(name: str, value: Identifier, most: int) -> None:
         raise Refused("invalid_payload", f"{name} has {len(text):,} characters, at most {most} are taken")
 
 
-def read(body: bytes, kind: str | None, limits: Limits) -> Reading:
-    """What a request holds. `kind` is the path's event type; None on the batch paths."""
-    return _read_batch(body, limits) if kind is None else _read_one(body, limits)
+def read(request: Request) -> Reading:
+    """What a request holds."""
+    header = request.headers.get(b"sentat", b"")  # RudderStack's browser SDK (wire-formats.md, 2.6)
+    sent_at = header.decode("latin-1") if 0 < len(header) <= MAX_TIME_CHARS else None
+    if request.kind == BATCH:
+        return _read_batch(request.body, request.limits, sent_at)
+    decoded, repaired = bodies.decode(decode_event, request.body, request.limits.max_depth)
+    return Reading(
+        write_key=decoded.wire.write_key,
+        items=[item(request.body, decoded, repaired)],
+        sent_at=sent_at,
+        challenge_token=decoded.wire.challenge_token,
+    )
 
 
-def _read_one(body: bytes, limits: Limits) -> Reading:
-    wire, repaired = bodies.decode(decode_wire, body, limits.max_depth)
-    return Reading(write_key=wire.write_key, items=[_item(body, wire, repaired)])
-
-
-def _read_batch(body: bytes, limits: Limits) -> Reading:
+def _read_batch(body: bytes, limits: Limits, sent_at: str | None) -> Reading:
     batch, repaired = bodies.decode(decode_batch, body, None)
     if len(batch.batch) > limits.max_batch_events:
         raise Refused(
@@ -150,32 +201,39 @@ def _read_batch(body: bytes, limits: Limits) -> Reading:
     }
     items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
     return Reading(
-        write_key=batch.write_key
-        or next((item.wire.write_key for item in items if isinstance(item, Item)), None),
+        write_key=batch.write_key or _first(items, "write_key"),
         items=items,
-        is_batch=True,
-        sent_at=batch.sent_at,
+        sent_at=bodies.text(batch.sent_at) or sent_at,
+        challenge_token=batch.challenge_token or _first(items, "challenge_token"),
         shared={name: value for name, value in shared.items() if value},
         shared_size_bytes=len(bytes(batch.context)) + len(bytes(batch.integrations)),
     )
 
 
+def _first(items: list[Item | Refused], name: str) -> str | None:
+    """Of the batch's first event that can be read (wire-formats.md, section 0 rule 3)."""
+    return next((getattr(one.wire.wire, name) for one in items if isinstance(one, Item)), None)
+
+
 def _item_of_batch(raw: bytes, repaired: bool, limits: Limits) -> Item | Refused:
     try:
-        wire, mended = bodies.decode(decode_wire, raw, limits.max_depth)
-        return _item(raw, wire, repaired or mended)
+        decoded, mended = bodies.decode(decode_event, raw, limits.max_depth)
+        return item(raw, decoded, repaired or mended)
     except Refused as refused:
+        refused.body = raw
         return refused
 
 
-def _item(raw: bytes, wire: Wire, repaired: bool) -> Item:
-    return Item(raw, wire, bodies.text(wire.message_id), bodies.text(wire.anonymous_id), repaired)
+def item(raw: bytes, decoded: Decoded, repaired: bool = False) -> Item:
+    """The event with what the door must know of it."""
+    wire = decoded.wire
+    return Item(raw, decoded, bodies.text(wire.message_id), bodies.text(wire.anonymous_id), repaired)
 
 
 def event_of(envelope: Envelope, raw: bytes, limits: Limits) -> Event:
     """Decode what the log kept: the same bytes and envelope give the same event."""
-    wire, _ = bodies.decode(decode_wire, raw, limits.max_depth)
-    return normalise(envelope, wire)
+    decoded, _ = bodies.decode(decode_event, raw, limits.max_depth)
+    return normalise(envelope, decoded)
 
 
 DATAFLY = Dialect(
@@ -185,9 +243,14 @@ DATAFLY = Dialect(
         "/v1/p": "page",
         "/v1/i": "identify",
         "/v1/g": "group",
-        "/v1/batch": None,
+        "/v1/batch": BATCH,
     },
     read=read,
     normalise=normalise,
     event_of=event_of,
 )
+
+DATAFLY_SERVER = msgspec.structs.replace(
+    DATAFLY, name="datafly_server", paths={"/v1/events": None}, authentication="signature"
+)
+"""Events of the pipeline's own servers, signed with its secret (spec/datafly-signal.md, 3.2)."""

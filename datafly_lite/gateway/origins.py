@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from datafly_lite.configuration import Pipeline
+from datafly_lite.errors import Refused
 from datafly_lite.gateway.callers import is_local
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -30,6 +31,14 @@ def is_allowed(pipeline: Pipeline, origin: str | None, *, dev: bool) -> bool:
     if dev and is_local(host):
         return True
     return any(_matches(entry.lower(), host) for entry in pipeline.domain_allowlist)
+
+
+def check(pipeline: Pipeline, origin: str | None, *, dev: bool) -> None:
+    """Raise Refused where the pipeline takes nothing at all, or nothing from this origin."""
+    if not pipeline.enabled:
+        raise Refused("pipeline_disabled", "this pipeline is disabled")
+    if not is_allowed(pipeline, origin, dev=dev):
+        raise Refused("origin_not_allowed", f"{origin} is not among this pipeline's allowed domains")
 
 
 def _host(origin: str) -> str | None:

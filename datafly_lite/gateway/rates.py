@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from datafly_lite.errors import Refused
+
 
 class RateLimit:
     """A count a pipeline and second. Sustained, exactly the limit passes; across the edge of two
@@ -31,3 +33,8 @@ class RateLimit:
             return False
         self._counts[pipeline_id] = count + events
         return limit > 0
+
+    @staticmethod
+    def refusal(limit: int) -> Refused:
+        """What a client beyond the limit is told: the count begins anew with the next second."""
+        return Refused("rate_limited", f"more than {limit} events a second", retry_after_s=1)

@@ -10,7 +10,16 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from datafly_lite.services import Services
-from datafly_lite.ui import dead_letters, events, integrations, overview, pipeline, pipelines, sessions
+from datafly_lite.ui import (
+    dead_letters,
+    events,
+    integrations,
+    overview,
+    pipeline,
+    pipelines,
+    refused_events,
+    sessions,
+)
 from datafly_lite.ui.pages import Page, nothing_here
 from datafly_lite.ui.static import static_route
 from datafly_lite.ui.visit import Handler
@@ -62,13 +71,15 @@ PAGES = tuple(
         ("GET", f"{ATTACHMENT}/detach", "editor", integrations.confirm_detach),
         ("POST", f"{ATTACHMENT}/detach", "editor", integrations.detach),
         #
-        ("GET", "/events", "viewer", events.show_list),
-        ("GET", "/events/data", "viewer", events.data),
-        ("GET", "/events/{pipeline_id}/{message_id:path}", "viewer", events.show_trace),
+        ("GET", "/live", "viewer", events.show_list),
+        ("GET", "/live/data", "viewer", events.data),
+        ("GET", "/live/{pipeline_id}/{message_id:path}", "viewer", events.show_trace),
         #
         ("GET", "/dead-letters", "viewer", dead_letters.show_list),
         ("POST", "/dead-letters/replay", "editor", dead_letters.replay),
         ("POST", "/dead-letters/discard", "editor", dead_letters.discard),
+        #
+        ("GET", "/refused-events", "viewer", refused_events.show_list),
     )
 )
 

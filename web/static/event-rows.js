@@ -36,13 +36,13 @@ export class EventRows {
     }
   }
 
-  // What /events/data gives, the newest first. With a status asked for, rows can leave the list too.
+  // What /live/data gives, the newest first. With a status asked for, rows can leave the list too.
   putAll(events, filters) {
     if (filters.status) [...this.body.rows].forEach((row) => this.forget(row));
     for (const event of events) this.put(event, false);
   }
 
-  // An event as /events/data gives it: a new row in its place, or the newer state of one that is there.
+  // An event as /live/data gives it: a new row in its place, or the newer state of one that is there.
   put(event, isNew) {
     const key = keyOf(event);
     const row = this.known.get(key) ?? this.add(key, event, isNew);
@@ -58,7 +58,7 @@ export class EventRows {
     const [, name, type, who, pipeline] = row.cells;
     row.dataset.key = key;
     row.classList.toggle("is-new", isNew);
-    link(name.firstElementChild, `/events/${part(event.pipeline_id)}/${part(event.message_id)}`, nameOf(event));
+    link(name.firstElementChild, `/live/${part(event.pipeline_id)}/${part(event.message_id)}`, nameOf(event));
     type.textContent = event.type ?? "";
     fillWho(who, event);
     link(pipeline.firstElementChild, `/pipelines/${part(event.pipeline_id)}`, event.pipeline_name || this.names.get(event.pipeline_id) || event.pipeline_id);
@@ -140,7 +140,7 @@ function fillTime(element, iso) {
 function fillWho(cell, { user_id, anonymous_id }) {
   const [name, id, words] = user_id ? ["user_id", user_id, "User"] : ["anonymous_id", anonymous_id, "Anonymous"];
   if (!id) return cell.replaceChildren(quiet("nobody"));
-  link(cell.firstElementChild, `/events?${name}=${part(id)}`, id);
+  link(cell.firstElementChild, `/live?${name}=${part(id)}`, id);
   cell.firstElementChild.title = `${words} ${id}`;
   cell.firstElementChild.classList.toggle("quiet", !user_id);
 }

@@ -54,7 +54,7 @@ export class Stream {
 // A refused WebSocket does not say why.
 async function isSignedOut() {
   try {
-    const response = await fetch("/events/data?message_id=-", { headers: { Accept: "application/json" } });
+    const response = await fetch("/live/data?message_id=-", { headers: { Accept: "application/json" } });
     return response.status === 401;
   } catch {
     return false;

@@ -1,0 +1,68 @@
+"""The events of one request, as the log takes them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from datafly_lite.clock import new_id
+from datafly_lite.configuration import Pipeline
+from datafly_lite.errors import Refused
+from datafly_lite.events import Arrival, Envelope
+from datafly_lite.gateway.calls import Call
+from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
+from datafly_lite.gateway.visitors import Visitor
+
+
+class Entry(NamedTuple):
+    """A request that passed the door's checks."""
+
+    call: Call
+    dialect: Dialect
+    pipeline: Pipeline
+    reading: Reading
+    visitor: Visitor
+    received_at_ms: int
+    limits: Limits
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its events can be taken in part: a batch, or a webhook that carries several."""
+        return self.call.is_batch or len(self.reading.items) != 1
+
+    def arrival(self, index: int, item: Item | Refused) -> Arrival:
+        """One of its events. Raises Refused: the others do not suffer for it."""
+        if isinstance(item, Refused):
+            raise item
+        self._check_size(item)
+        call, caller = self.call, self.call.caller
+        envelope = Envelope(
+            dialect=self.dialect.name,
+            message_id=item.message_id or self._new_message_id(index),
+            received_at_ms=self.received_at_ms,
+            type=None if call.is_batch else call.kind,
+            anonymous_id=self.visitor.of(item),
+            ip=caller.ip,
+            user_agent=caller.user_agent,
+            origin=caller.origin,
+            request_id=call.request_id,
+            sent_at=self.reading.sent_at,
+            repaired=item.repaired,
+            shared=self.reading.shared,
+        )
+        return Arrival(self.pipeline.id, envelope, item.raw, self.dialect.normalise(envelope, item.wire))
+
+    def _check_size(self, item: Item) -> None:
+        size_bytes = len(item.raw) + self.reading.shared_size_bytes
+        if size_bytes > self.limits.max_event_size_bytes:
+            raise Refused(
+                "event_too_large",
+                f"the event has {size_bytes:,} bytes, {self.limits.max_event_size_bytes:,} are taken",
+            )
+
+    def _new_message_id(self, index: int) -> str:
+        """A signed request that is sent again must be known again, also where it names no id."""
+        signature = self.call.headers.get(b"x-signature")
+        if signature is None or not self.call.is_signed or self.call.source is not None:
+            return new_id("msg")
+        return f"msg_{hashlib.blake2b(b'%d %s' % (index, signature), digest_size=16).hexdigest()}"
