@@ -45,13 +45,14 @@ ARROWS: dict[str, set[str]] = {
     "event_names": set(),
     "consent": PURE,
     "identity": PURE,
+    "jsonpaths": PURE,
     "vendors.declaration": PURE,
     "vendors": PURE | {"consent", "event_names", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},
     # the way of an event, in its order
-    "gateway": PURE | FRAME | {"proxies"},
+    "gateway": PURE | FRAME | {"jsonpaths", "proxies"},
     "log": PURE | {"store"},
     "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
@@ -71,7 +72,16 @@ ARROWS: dict[str, set[str]] = {
     },
     "management": PURE
     | FRAME
-    | {"addresses", "auth", "collector", "proxies", "vendors", "vendors.declaration", "services"},
+    | {
+        "addresses",
+        "auth",
+        "collector",
+        "jsonpaths",
+        "proxies",
+        "vendors",
+        "vendors.declaration",
+        "services",
+    },
     "ui": PURE
     | FRAME
     | {"assets", "auth", "collector", "management", "services", "vendors", "vendors.declaration"},
