@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from datafly_lite.store import refused_events
+
 
 class Figures(NamedTuple):
     """`stored_since` has one number for each of the times that were asked for."""
@@ -12,6 +14,7 @@ class Figures(NamedTuple):
     pipelines: int
     stored: int
     stored_since: tuple[int, ...]
+    refused: int
     deliveries_pending: int
     deliveries_dead: int
     attachments_in_trouble: int
@@ -24,6 +27,7 @@ def figures(connection: sqlite3.Connection, since_ms: tuple[int, ...]) -> Figure
         pipelines=_number(connection, "SELECT count(*) FROM pipelines WHERE deleted_at_ms IS NULL"),
         stored=last,
         stored_since=tuple(last - _last_before(connection, one, last) for one in since_ms),
+        refused=sum(refused_events.counts(connection, None).values()),
         deliveries_pending=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'pending'"),
         deliveries_dead=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'dead'"),
         attachments_in_trouble=_number(
