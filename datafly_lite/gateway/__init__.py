@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event
+from datafly_lite.gateway.commanders_act import COMMANDERS_ACT, COMMANDERS_ACT_PIXEL
 from datafly_lite.gateway.datafly import DATAFLY, DATAFLY_SERVER
 from datafly_lite.gateway.dialect import Dialect, Limits
 from datafly_lite.gateway.pixel import DATAFLY_PIXEL
 from datafly_lite.gateway.segment import SEGMENT
 from datafly_lite.settings import Settings
 
-DIALECTS: tuple[Dialect, ...] = (DATAFLY, DATAFLY_SERVER, DATAFLY_PIXEL, SEGMENT)
+DIALECTS: tuple[Dialect, ...] = (
+    DATAFLY,
+    DATAFLY_SERVER,
+    DATAFLY_PIXEL,
+    SEGMENT,
+    COMMANDERS_ACT,
+    COMMANDERS_ACT_PIXEL,
+)
 
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
 
