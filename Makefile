@@ -6,12 +6,13 @@ PORT ?= 8084
 UV = .venv/bin/python -m uv
 LOCK = .ci/requirements.lock
 STAMP = .venv/.installed
+SDKS = tests/clients/node_modules/.package-lock.json
 
 # $(call timed,NAME,COMMAND): run it, and say how long it took.
 timed = @echo "== $(1)"; start=$$(date +%s); $(2) || exit 1; echo "== $(1): $$(($$(date +%s) - start)) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test system-packages format bench crash lock clean
+.PHONY: help install run test system-packages sdks format bench crash lock clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +31,15 @@ $(STAMP): $(LOCK) pyproject.toml
 run: install ## Start it in dev mode on PORT (8084), data in .dev-data/
 	@exec .venv/bin/datafly-lite serve --dev --data-dir .dev-data --port $(PORT)
 
-system-packages: ## Chromium and strace, which the tests use and pip cannot bring
+system-packages: ## Chromium, strace and Node, which the tests use and pip cannot bring
 	@.ci/system-packages
 
-test: install system-packages ## Every check that CI runs
+sdks: $(SDKS) ## The SDKs from npm that the tests run against the gateway; nothing where there is no npm
+
+$(SDKS): tests/clients/package-lock.json | system-packages
+	@! command -v npm >/dev/null || npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --loglevel=error
+
+test: install system-packages sdks ## Every check that CI runs
 	$(call timed,format,.venv/bin/ruff format --check .)
 	$(call timed,lint,.venv/bin/ruff check .)
 	$(call timed,types,.venv/bin/mypy)
@@ -55,5 +61,5 @@ lock: install ## Write .ci/requirements.lock anew from pyproject.toml (LOCK_FLAG
 		--output-file $(LOCK) pyproject.toml
 
 clean: ## Remove what was built and .venv; the data in .dev-data/ stays
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
