@@ -41,28 +41,23 @@ async def receive(
     declared = int(length) if length.isdigit() else None
     if declared is not None and declared > limit_bytes:
         raise too_large(limit_bytes)
+    chunks: list[bytes] = []
+    size_bytes, is_whole = 0, False
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read(receive, declared, limit_bytes)
+            while not is_whole:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refused("invalid_json", "the connection was closed before the body's end")
+                chunks.append(message.get("body", b""))
+                size_bytes += len(chunks[-1])
+                if size_bytes > limit_bytes:
+                    raise too_large(limit_bytes)
+                # Hypercorn says only with a further, empty message that the body is whole.
+                is_whole = size_bytes == declared or not message.get("more_body", False)
     except TimeoutError:
         raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
-    if len(body) > limit_bytes:
-        raise too_large(limit_bytes)
-    return body
-
-
-async def _read(receive: Receive, declared: int | None, limit_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size_bytes = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Refused("invalid_json", "the connection was closed before the body's end")
-        chunks.append(message.get("body", b""))
-        size_bytes += len(chunks[-1])
-        # Hypercorn says only with a further, empty message that the body is whole.
-        if size_bytes == declared or size_bytes > limit_bytes or not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def inflate(body: bytes, limit_bytes: int) -> bytes:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -115,19 +116,18 @@ def normalise(envelope: Envelope, decoded: Decoded) -> Event:
         traits=wire.traits or {},
         context=_merged(envelope, "context", wire.context),
         integrations=_merged(envelope, "integrations", wire.integrations),
-        original={**decoded.unknown, **_displaced(envelope, wire)},
+        original=_original(envelope, decoded),
     )
 
 
-def _displaced(envelope: Envelope, wire: Wire) -> dict[str, Any]:
-    """What the client said and the product goes by something else for."""
-    displaced: dict[str, Any] = {}
-    own_id = bodies.text(wire.anonymous_id)
-    if own_id is not None and own_id != envelope.anonymous_id:
-        displaced["anonymousId"] = wire.anonymous_id
+def _original(envelope: Envelope, decoded: Decoded) -> dict[str, Any]:
+    """What has no name here, and what the client said where the product goes by something else."""
+    wire, found = decoded.wire, decoded.unknown
+    if wire.anonymous_id and str(wire.anonymous_id) != envelope.anonymous_id:
+        found = {**found, "anonymousId": wire.anonymous_id}
     if wire.timestamp is not None and wire.original_timestamp is not None:
-        displaced["originalTimestamp"] = wire.original_timestamp
-    return displaced
+        found = {**found, "originalTimestamp": wire.original_timestamp}
+    return found
 
 
 def _merged(envelope: Envelope, name: str, own: dict[str, Any] | None) -> dict[str, Any]:
@@ -146,17 +146,11 @@ def _type(envelope: Envelope, wire: Wire) -> EventType:
 
 
 def _check(kind: str, wire: Wire) -> None:
-    if kind == "track" and not wire.event:
-        raise Refused("invalid_payload", "event is required for type track: the name of what happened")
-    user_id, anonymous_id = bodies.text(wire.user_id), bodies.text(wire.anonymous_id)
-    if kind == "identify" and user_id is None and anonymous_id is None:
-        # Segment's browser SDK sends the traits of people who are not logged in with an anonymousId alone.
-        raise Refused("invalid_payload", "userId is required for type identify")
-    if kind == "alias" and (user_id is None or (wire.previous_id is None and anonymous_id is None)):
-        raise Refused("invalid_payload", "userId and previousId are required for type alias")
-    if kind == "group" and bodies.text(wire.group_id) is None:
-        raise Refused("invalid_payload", "groupId is required for type group")
-    _check_length("event", wire.event, MAX_NAME_CHARS)
+    missing = REQUIRED[kind](wire) if kind in REQUIRED else None
+    if missing:
+        raise Refused("invalid_payload", f"{missing} required for type {kind}")
+    if wire.event is not None and len(wire.event) > MAX_NAME_CHARS:
+        raise _too_long("event", len(wire.event), MAX_NAME_CHARS)
     for name, value in (
         ("messageId", wire.message_id),
         ("userId", wire.user_id),
@@ -164,13 +158,35 @@ def _check(kind: str, wire: Wire) -> None:
         ("groupId", wire.group_id),
         ("previousId", wire.previous_id),
     ):
-        _check_length(name, value, MAX_ID_CHARS)
+        if value is not None and len(str(value)) > MAX_ID_CHARS:
+            raise _too_long(name, len(str(value)), MAX_ID_CHARS)
 
 
-def _check_length(name: str, value: Identifier, most: int) -> None:
-    text = bodies.text(value) or ""
-    if len(text) > most:
-        raise Refused("invalid_payload", f"{name} has {len(text):,} characters, at most {most} are taken")
+def _missing_in_identify(wire: Wire) -> str | None:
+    """Segment's browser SDK sends the traits of people who are not logged in with an anonymousId alone."""
+    return None if _is_given(wire.user_id) or _is_given(wire.anonymous_id) else "userId is"
+
+
+def _missing_in_alias(wire: Wire) -> str | None:
+    is_whole = _is_given(wire.user_id) and (_is_given(wire.previous_id) or _is_given(wire.anonymous_id))
+    return None if is_whole else "userId and previousId are"
+
+
+REQUIRED: dict[str, Callable[[Wire], str | None]] = {
+    "track": lambda wire: None if wire.event else "event, the name of what happened, is",
+    "identify": _missing_in_identify,
+    "group": lambda wire: None if _is_given(wire.group_id) else "groupId is",
+    "alias": _missing_in_alias,
+}
+"""Type -> what an event lacks, in words."""
+
+
+def _is_given(value: Identifier) -> bool:
+    return value is not None and value != ""
+
+
+def _too_long(name: str, chars: int, most: int) -> Refused:
+    return Refused("invalid_payload", f"{name} has {chars:,} characters, at most {most} are taken")
 
 
 def read(request: Request) -> Reading:

@@ -23,7 +23,7 @@ from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.challenges import Challenges
 from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.entries import Entry
-from datafly_lite.gateway.preparing import MAX_BODY_SIZE_BYTES, Preparations
+from datafly_lite.gateway.preparing import MAX_BODY_SIZE_BYTES, Preparation, Preparations
 from datafly_lite.gateway.rates import RateLimit
 from datafly_lite.gateway.refusals import Refusals
 from datafly_lite.live import Frame, LiveStream
@@ -127,21 +127,23 @@ class Door:
             answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
         return answer
 
-    async def _attend(self, call: Call, receive: Receive) -> Answer:
+    def _attend(self, call: Call, receive: Receive) -> Awaitable[Answer]:
         methods = route(call.path)
         if methods is not None:
             _check_method(call, methods)
             call.dialect, call.kind = methods[call.method]
-            return await self._collect(call, call.dialect, receive)
+            return self._collect(call, call.dialect, receive)
         preparation = self._preparations.find(call.path)
         if preparation is None:
             raise Refused("not_found", "nothing is collected at this path")
         _check_method(call, (preparation.method,))
+        return self._prepare(call, preparation, receive)
+
+    async def _prepare(self, call: Call, preparation: Preparation, receive: Receive) -> Answer:
         if call.method == "POST":
-            body = await bodies.receive(
-                call.headers, receive, MAX_BODY_SIZE_BYTES, self._settings.body_timeout_s
-            )
-            call.body = bodies.inflate(body, MAX_BODY_SIZE_BYTES)
+            limit_bytes = MAX_BODY_SIZE_BYTES
+            body = await bodies.receive(call.headers, receive, limit_bytes, self._settings.body_timeout_s)
+            call.body = bodies.inflate(body, limit_bytes)
         return await preparation.answer(call)
 
     async def _collect(self, call: Call, dialect: Dialect, receive: Receive) -> Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+
+import msgspec
 
 from datafly_lite.clock import new_id
 from datafly_lite.configuration import Pipeline
@@ -14,7 +15,7 @@ from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.visitors import Visitor
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """A request that passed the door's checks."""
 
     call: Call

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+import msgspec
 import uuid_utils
 
 from datafly_lite.gateway import callers
@@ -11,7 +10,7 @@ from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.dialect import Dialect, Item, Reading
 
 
-class Visitor(NamedTuple):
+class Visitor(msgspec.Struct, frozen=True):
     """`id` is the request's visitor; `cookie_wins` whether it goes before what an event names itself."""
 
     id: str
