@@ -38,6 +38,8 @@ class Things:
         admin.process(self.pipeline_id, {"type": "track", "event": "Roles", "messageId": f"roles-{count}"})
         self.message_id = f"roles-{count}"
         self.count = count
+        source = {"pipeline_id": self.pipeline_id, "name": "Roles", "source_type": "custom"}
+        self.source_id = admin.ok("POST", "/webhook-sources", source)["id"]
 
     @staticmethod
     def templates(admin: Admin) -> list[Any]:
@@ -61,6 +63,7 @@ class Things:
             "{pi_id}": self.attachment_id,
             "{integration_id}": self.free_id if is_deletion else self.attached_id,
             "{number}": "1",
+            "{source_id}": self.source_id,
             "{message_id:path}": self.message_id,
         }
         path = operation.path
@@ -77,6 +80,12 @@ class Things:
             ("PUT", "/pipelines/{pipeline_id}/integrations/{pi_id}"): {"mode": "paused"},
             ("POST", "/integration-templates"): {"name": f"by role {self.count}", **WEBHOOK},
             ("POST", "/integration-templates/{integration_id}/revisions"): {"config": WEBHOOK["config"]},
+            ("POST", "/webhook-sources"): {
+                "pipeline_id": self.pipeline_id,
+                "name": "By role",
+                "source_type": "custom",
+            },
+            ("PUT", "/webhook-sources/{source_id}"): {"name": "Renamed"},
             ("POST", "/dead-letters/replay"): {"filter": {}},
             ("DELETE", "/dead-letters"): {"filter": {}},
         }
@@ -89,7 +98,10 @@ def state(admin: Admin) -> bytes:
 
 
 def _dump(connection: Any) -> bytes:
-    tables = ("pipelines", "integrations", "revisions", "pipeline_integrations", "deliveries")
+    tables = (
+        *("pipelines", "integrations", "revisions", "pipeline_integrations", "deliveries"),
+        "webhook_sources",
+    )
     rows = [[tuple(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables]
     builds = [row["id"] for row in connection.execute("SELECT id FROM collector_builds")]
     challenges = connection.execute("SELECT count(*) FROM tokens WHERE kind = 'challenge'").fetchone()[0]

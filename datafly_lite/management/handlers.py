@@ -8,7 +8,15 @@ import msgspec
 from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
-from datafly_lite.management import collector, dead_letters, events, integrations, pipelines, refused_events
+from datafly_lite.management import (
+    collector,
+    dead_letters,
+    events,
+    integrations,
+    pipelines,
+    refused_events,
+    webhook_sources,
+)
 from datafly_lite.management import fields as f
 from datafly_lite.management.http import Call, answer, bearer_of, no_content
 from datafly_lite.management.paging import slice_page
@@ -171,6 +179,31 @@ async def update_attachment(call: Call) -> Response:
 
 async def detach(call: Call) -> Response:
     await integrations.detach(call.services, call.path("pipeline_id"), call.path("pi_id"))
+    return no_content()
+
+
+# ── webhook sources ──────────────────────────────────────────────────────────────────────────
+
+
+async def list_webhook_sources(call: Call) -> Response:
+    return answer(_page(call, await webhook_sources.list_webhook_sources(call.services)))
+
+
+async def create_webhook_source(call: Call) -> Response:
+    return answer(await webhook_sources.create_webhook_source(call.services, await call.fields()), 201)
+
+
+async def get_webhook_source(call: Call) -> Response:
+    return answer(await webhook_sources.get_webhook_source(call.services, call.path("source_id")))
+
+
+async def update_webhook_source(call: Call) -> Response:
+    fields, source_id = await call.fields(), call.path("source_id")
+    return answer(await webhook_sources.update_webhook_source(call.services, source_id, fields))
+
+
+async def delete_webhook_source(call: Call) -> Response:
+    await webhook_sources.delete_webhook_source(call.services, call.path("source_id"))
     return no_content()
 
 

@@ -61,6 +61,12 @@ OPERATIONS = tuple(
         ("POST", "/integration-templates/{integration_id}/revisions", "editor", h.create_revision),
         ("GET", "/integration-templates/{integration_id}/revisions/{number}", "viewer", h.get_revision),
         #
+        ("GET", "/webhook-sources", "viewer", h.list_webhook_sources),
+        ("POST", "/webhook-sources", "editor", h.create_webhook_source),
+        ("GET", "/webhook-sources/{source_id}", "viewer", h.get_webhook_source),
+        ("PUT", "/webhook-sources/{source_id}", "editor", h.update_webhook_source),
+        ("DELETE", "/webhook-sources/{source_id}", "admin", h.delete_webhook_source),
+        #
         ("GET", "/events", "viewer", h.list_events),
         ("GET", "/events/{pipeline_id}/{message_id:path}", "viewer", h.get_event),
         ("GET", "/dead-letters", "viewer", h.list_dead_letters),
