@@ -9,6 +9,7 @@ from datafly_lite.gateway.datafly import DATAFLY, DATAFLY_SERVER
 from datafly_lite.gateway.dialect import Dialect, Limits
 from datafly_lite.gateway.pixel import DATAFLY_PIXEL
 from datafly_lite.gateway.segment import SEGMENT
+from datafly_lite.gateway.webhook import WEBHOOK
 from datafly_lite.settings import Settings
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -18,6 +19,7 @@ DIALECTS: tuple[Dialect, ...] = (
     SEGMENT,
     COMMANDERS_ACT,
     COMMANDERS_ACT_PIXEL,
+    WEBHOOK,
 )
 
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
