@@ -36,7 +36,6 @@ ROOT_OBJECTS = ("page", "device", "app")
 ROOT_VERSIONS = ("version", "generatorVersion", "containerVersion")
 OBJECTS = frozenset(
     {
-        *ROOT_OBJECTS,
         "campaign",
         "consent",
         "integrations",
@@ -226,10 +225,11 @@ def _context(parts: Parts, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The context under the names that vendors' mappings read; what has no such name stays as it came."""
     given = parts.context
     page, device, app = (_object(given.get(name)) for name in ROOT_OBJECTS)
+    elsewhere = {*IDS_AND_TIMES, "created", *ROOT_OBJECTS}
     kept = {
         name: value
         for name, value in given.items()
-        if name not in (*IDS_AND_TIMES, "created") and (name not in OBJECTS or isinstance(value, dict))
+        if name not in elsewhere and (name not in OBJECTS or isinstance(value, dict))
     }
     found = {
         "page": _page(page),
