@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-import anyio
 import msgspec
 
 from datafly_lite.clock import Clock
@@ -77,15 +76,16 @@ class Refusals:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits. Raises StorageError, and then it waits on."""
+        """Write what waits. Raises StorageError, and then it waits on.
+
+        Who is cancelled here has handed it over: the writer commits it all the same.
+        """
         if not self._counts and not self._is_trim_due():
             return
         rows, counts = self._rows, self._counts
         self._rows, self._rows_of, self._counts = [], Counter(), Counter()
         try:
-            # Shielded: who is cancelled here could not tell whether it was written, and would count twice.
-            with anyio.CancelScope(shield=True):
-                await self._write(rows, counts)
+            await self._write(rows, counts)
         except StorageError:
             self._put_back(rows, counts)
             raise
