@@ -6,74 +6,32 @@ import gzip
 import json
 import re
 import socket
-import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from kit import Answer, Management, Pipeline, Server, request, running_server, send_event, wait_until
+from gateway_kit import ORIGIN, Appliance, running_appliance
+from kit import Server, request, send_event
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 SEED = next(SHARED.glob("seeds/000_*")).read_text(encoding="utf-8")
 CAPTURE = json.loads(
     (SHARED / "spec/captures/segment-analytics-next_standard.json").read_text(encoding="utf-8")
 )
-ORIGIN = "https://shop.example.com"
 VISITOR = "0e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
-
-
-class Appliance(NamedTuple):
-    """A running server, its database and a pipeline that takes one origin."""
-
-    server: Server
-    database: Path
-    pipeline: Pipeline
-    management: Management
-
-    def stored(self, message_id: str) -> dict[str, Any]:
-        """The processed event with this messageId, once it is there."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
-                rows = connection.execute(
-                    "SELECT body FROM events WHERE message_id = ?", (message_id,)
-                ).fetchall()
-            connection.close()
-            found[:] = [json.loads(row[0]) for row in rows]
-            return bool(found)
-
-        wait_until(look, f"{message_id} is processed")
-        assert len(found) == 1
-        return found[0]
-
-    def post(self, body: bytes, path: str = "/v1/t", **headers: str) -> Answer:
-        """POST with the pipeline's key; `Content_Type="x"` becomes `Content-Type: x`."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return request(
-            f"{self.server.base_url}{path}",
-            "POST",
-            body,
-            {"Authorization": f"Bearer {self.pipeline.key}", **named},
-        )
-
-    def still_serves(self) -> None:
-        """A good event gets its 200 and its place in the store."""
-        answer = send_event(self.server, self.pipeline.key, {"type": "track", "event": "Still there"})
-        assert (answer.status, answer.body) == (200, b'{"success": true}')
 
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     folder = tmp_path_factory.mktemp("gateway")
-    with running_server(folder, env={"DATAFLY_BODY_TIMEOUT_S": "1.5"}) as server:
-        management = Management(server.base_url)
-        pipeline = management.create_pipeline(domain_allowlist=["shop.example.com"])
-        yield Appliance(server, folder / "datafly.db", pipeline, management)
+    with running_appliance(
+        folder, {"DATAFLY_BODY_TIMEOUT_S": "1.5"}, domain_allowlist=["shop.example.com"]
+    ) as one:
+        yield one
 
 
 def seed_examples() -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -62,7 +63,7 @@ def image(origin: str | None) -> Answer:
     return Answer(200, PIXEL, [*headers, *PIXEL_HEADERS])
 
 
-def refusal(refused: Refused, origin: str | None, methods: str) -> Answer:
+def refusal(refused: Refused, origin: str | None, methods: Iterable[str] = ()) -> Answer:
     """The refusal's own status, and what a client needs to do better. `methods` are the path's."""
     body = msgspec.json.encode({"success": False, "code": refused.code, "message": refused.message})
     readable_by = None if refused.code == "origin_not_allowed" else origin
@@ -70,5 +71,5 @@ def refusal(refused: Refused, origin: str | None, methods: str) -> Answer:
     if refused.retry_after_s is not None:
         answer.headers.append((b"retry-after", str(refused.retry_after_s).encode()))
     if refused.status == 405:
-        answer.headers.append((b"allow", methods.encode()))
+        answer.headers.append((b"allow", ", ".join(methods).encode()))
     return answer

@@ -21,6 +21,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's."""
 
 GZIP_MAGIC = b"\x1f\x8b"
+DRAINED_BYTES = 1_048_576
+"""So much of a body that is too large is read and thrown away: a client that is cut off while it still
+writes sees a broken connection instead of the 413, and sends it all again."""
 MAX_GZIP_MEMBERS = 16
 """One after the other they are one file (RFC 1952, 2.2); each costs a copy of what follows it."""
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -36,10 +39,11 @@ REPLACEMENT = rb"\ufffd"
 async def receive(
     headers: Mapping[bytes, bytes], receive: Receive, limit_bytes: int, timeout_s: float
 ) -> bytes:
-    """The body as it was sent, read no further than the limit and no longer than the deadline."""
+    """The body as it was sent, read not much further than the limit and no longer than the deadline."""
     length = headers.get(b"content-length", b"")
     declared = int(length) if length.isdigit() else None
-    if declared is not None and declared > limit_bytes:
+    most_bytes = limit_bytes + DRAINED_BYTES
+    if declared is not None and declared > most_bytes:
         raise too_large(limit_bytes)
     chunks: list[bytes] = []
     size_bytes, is_whole = 0, False
@@ -49,14 +53,18 @@ async def receive(
                 message = await receive()
                 if message["type"] != "http.request":
                     raise Refused("invalid_json", "the connection was closed before the body's end")
-                chunks.append(message.get("body", b""))
-                size_bytes += len(chunks[-1])
-                if size_bytes > limit_bytes:
-                    raise too_large(limit_bytes)
+                chunk = message.get("body", b"")
+                size_bytes += len(chunk)
+                if size_bytes <= limit_bytes:
+                    chunks.append(chunk)
+                elif size_bytes > most_bytes:
+                    break
                 # Hypercorn says only with a further, empty message that the body is whole.
                 is_whole = size_bytes == declared or not message.get("more_body", False)
     except TimeoutError:
         raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
+    if size_bytes > limit_bytes:
+        raise too_large(limit_bytes)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

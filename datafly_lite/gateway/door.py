@@ -275,15 +275,18 @@ class Door:
                 return await self._lenient_answer(call, dialect, refused)
             refused = _as_commanders_act_has_it(call, refused)
         self._note(call, refused, call.body or call.wire_body)
-        methods = [*(route(call.path) or ("POST",)), "OPTIONS"]
-        return answers.refusal(refused, call.caller.origin, ", ".join(methods))
+        return answers.refusal(refused, call.caller.origin, self._methods(call.path))
+
+    def _methods(self, path: str) -> list[str]:
+        preparation = self._preparations.find(path)
+        return [*(route(path) or ([preparation.method] if preparation else [])), "OPTIONS"]
 
     async def _lenient_answer(self, call: Call, dialect: Dialect, refused: Refused) -> Answer:
         """200 for an event that cannot be used: so what it was is committed first."""
         try:
             await self._refusals.keep(call.refusal(refused, call.body, self._clock()))
         except StorageError as error:
-            return answers.refusal(_unavailable(error), call.caller.origin, "")
+            return answers.refusal(_unavailable(error), call.caller.origin)
         self._tell_of(call, refused)
         if dialect.method == "GET":
             return answers.image(call.caller.origin)
