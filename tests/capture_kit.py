@@ -48,6 +48,12 @@ class Recorded(NamedTuple):
     def path(self) -> str:
         return urlsplit(self.target).path
 
+    @property
+    def body(self) -> Any:
+        """As JSON; of a form that was sent as multipart, its first part."""
+        text = self.spoken.decode()
+        return json.loads(text.split("\r\n")[3] if text.startswith("--") else text)
+
     def header(self, name: str) -> str | None:
         """The value of the first header with this name, in any case."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -177,9 +183,13 @@ def unreadable_by_browser(recorded: Recorded, answer: Answer) -> str | None:
 
 def events_of(recorded: Recorded) -> list[dict[str, Any]]:
     """The events that the request carries, each with what the batch says for all of them."""
-    body = json.loads(recorded.spoken)
+    return events_in(recorded.body, recorded.header("SentAt"))
+
+
+def events_in(body: Mapping[str, Any], sent_at: str | None) -> list[dict[str, Any]]:
+    """As `events_of`; `sent_at` is the header that RudderStack's browser SDK sends."""
     if "batch" not in body:
-        return [{"sentAt": recorded.header("SentAt"), **body}]
+        return [{"sentAt": sent_at, **body}]
     return [{"sentAt": body.get("sentAt"), **item, **_merged(body, item)} for item in body["batch"]]
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientSession, web
 
-from capture_kit import lost
+from capture_kit import events_in, lost
 from kit import Management, wait_until
 
 MANY_REQUESTS = {"DATAFLY_MANAGEMENT_RATE_LIMIT_RPM": "100000"}
@@ -116,16 +116,15 @@ def counted(number: int) -> dict[str, Any]:
     }
 
 
-def check_counted(management: Management, pipeline_id: str, count: int) -> None:
-    """Each of so many counted events is there exactly once with its fields, and nothing else is."""
-    found = {one.canonical["event"]: one.canonical for one in events_found(management, pipeline_id, count)}
-    assert {name: lost(event, found.get(name, {})) for name, event in _counted(count).items()} == {
-        name: [] for name in _counted(count)
+def counted_found(management: Management, pipeline_id: str, count: int) -> list[Found]:
+    """So many counted events, when each is there exactly once with its fields, and nothing else is."""
+    found = events_found(management, pipeline_id, count)
+    kept = {one.canonical["event"]: one.canonical for one in found}
+    expected = {event["event"]: event for event in map(counted, range(count))}
+    assert {name: lost(event, kept.get(name, {})) for name, event in expected.items()} == {
+        name: [] for name in expected
     }
-
-
-def _counted(count: int) -> dict[str, dict[str, Any]]:
-    return {event["event"]: event for event in map(counted, range(count))}
+    return found
 
 
 # ── The road ─────────────────────────────────────────────────────────────────────────────────
@@ -148,14 +147,17 @@ PASS = None
 class Attempt(NamedTuple):
     """One POST that came along, and its answer; `status` is None where the client got none.
 
-    `fault` is what befell it on the way, `message_ids` are its events, `headers` have lower-case names.
+    `fault` is what befell it on the way; `events` as capture_kit.events_in gives them.
     """
 
     fault: Fault | None
     status: int | None
     path: str
-    message_ids: tuple[str, ...]
-    headers: Mapping[str, str]
+    events: list[dict[str, Any]]
+
+    @property
+    def message_ids(self) -> set[str]:
+        return {event["messageId"] for event in self.events}
 
 
 class Road:
@@ -233,8 +235,18 @@ class Road:
         met = Counter(one.fault for one in self.attempts if one.fault)
         assert met == Counter(one for one in faults if one), self.attempts
         for place, attempt in enumerate(self.attempts):
-            later = {one for other in self.attempts[place + 1 :] for one in other.message_ids}
-            assert attempt.status == 200 or set(attempt.message_ids) <= later, attempt
+            later = set[str]().union(*(other.message_ids for other in self.attempts[place + 1 :]))
+            assert attempt.status == 200 or attempt.message_ids <= later, attempt
+
+    def check_kept(self, found: Sequence[Found]) -> None:
+        """What is kept is what went along here, field by field; of a retry that differs, either."""
+        sent: dict[str, list[dict[str, Any]]] = {}
+        for event in (event for attempt in self.attempts for event in attempt.events):
+            sent.setdefault(event["messageId"], []).append(event)
+        assert sorted(sent) == sorted(one.message_id for one in found)
+        for one in found:
+            missing = [lost(event, one.canonical) for event in sent[one.message_id]]
+            assert [] in missing, (one.message_id, missing)
 
     def refused(self, status: int) -> int:
         """How often the server itself answered so."""
@@ -242,10 +254,9 @@ class Road:
 
 
 def _attempt(fault: Fault | None, status: int | None, request: web.Request, body: bytes) -> Attempt:
-    decoded = json.loads(gzip.decompress(body) if body.startswith(GZIP_MAGIC) else body)
-    items = decoded.get("batch", [decoded])
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return Attempt(fault, status, request.path, tuple(item["messageId"] for item in items), headers)
+    plain = gzip.decompress(body) if body.startswith(GZIP_MAGIC) else body
+    events = events_in(json.loads(plain), request.headers.get("SentAt")) if plain else []
+    return Attempt(fault, status, request.path, events)
 
 
 @contextlib.contextmanager
