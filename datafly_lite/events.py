@@ -44,7 +44,8 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
     """What the gateway knew beside the body: with the raw bytes it gives the same Event again.
 
     `dialect` names the gateway's file that decodes the bytes; `type` is the event type that the
-    path gives. `shared` holds what a batch says once for all its events.
+    path gives. `is_pixel`: an image was asked for, and so by the visitor's own machine. `shared` holds
+    what a request says once for all its events.
     """
 
     dialect: str
@@ -58,6 +59,7 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
     request_id: str | None = None
     sent_at: str | None = None
     repaired: bool = False
+    is_pixel: bool = False
     shared: dict[str, Any] = {}
 
 

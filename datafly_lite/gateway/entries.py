@@ -49,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
             request_id=call.request_id,
             sent_at=self.reading.sent_at,
             repaired=item.repaired,
+            is_pixel=self.dialect.method == "GET",
             shared=self.reading.shared,
         )
         return Arrival(self.pipeline.id, envelope, item.raw, self.dialect.normalise(envelope, item.wire))

@@ -39,8 +39,11 @@ UTM = {
 
 
 def put_client(event: Event, envelope: Envelope, _: Inputs) -> bool:
-    """A browser's address and user agent are the visitor's; a server's would be the server's own."""
-    if envelope.origin is None:
+    """A browser's address and user agent are the visitor's; a server's would be the server's own.
+
+    An HTTP caller on the visitor's device says so with `context.direct` (wire-formats.md, 2.7).
+    """
+    if envelope.origin is None and not envelope.is_pixel and event.context.get("direct") is not True:
         return False
     found = {"ip": envelope.ip, "userAgent": envelope.user_agent}
     return _put_context(

@@ -13,6 +13,7 @@ from datafly_lite.management import collector, pipelines
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline_fields import FIELDS, changed_fields, form_of
 from datafly_lite.ui.visit import Visit
+from datafly_lite.ui.ways_in import ways_in
 
 COLLECTOR = "#collector"
 
@@ -36,6 +37,7 @@ async def show(visit: Visit) -> Response:
             base_url, pipeline["pipeline_key"], builder["script_filename"], builder["global_variable"]
         ),
         curl=curl(base_url, pipeline["pipeline_key"]),
+        ways_in=ways_in(base_url, pipeline["pipeline_key"]),
         script_url=f"{base_url}/c/{pipeline['pipeline_key']}/{builder['script_filename']}",
     )
 
@@ -103,8 +105,7 @@ async def confirm_rotate(visit: Visit) -> Response:
         "confirm.html",
         heading="Rotate the secret",
         text=f"The secret of {pipeline['name']} that begins with {pipeline['pipeline_key_secret_prefix']} "
-        "ends at once. It is for signing requests from servers, which a later version takes; nothing is "
-        "checked against it yet. Browsers do not use it.",
+        "ends at once: what servers sign with it is refused from then on. Browsers do not use it.",
         action=f"/pipelines/{pipeline['id']}/rotate",
         button="Rotate the secret",
         back=f"/pipelines/{pipeline['id']}/settings",
