@@ -164,6 +164,11 @@ async def create_webhook_source(
     return _object(row, services)
 
 
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raise VALIDATION_ERROR where one of these fields, by itself, could not be saved."""
+    f.checked(fields, CHECKS)
+
+
 async def update_webhook_source(services: Services, source_id: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Change the given fields. Raises NOT_FOUND, VALIDATION_ERROR.
 

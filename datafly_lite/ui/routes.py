@@ -19,6 +19,7 @@ from datafly_lite.ui import (
     pipelines,
     refused_events,
     sessions,
+    webhook_sources,
 )
 from datafly_lite.ui.pages import Page, nothing_here
 from datafly_lite.ui.static import static_route
@@ -70,6 +71,14 @@ PAGES = tuple(
         ("POST", f"{ATTACHMENT}/change", "editor", integrations.change),
         ("GET", f"{ATTACHMENT}/detach", "editor", integrations.confirm_detach),
         ("POST", f"{ATTACHMENT}/detach", "editor", integrations.detach),
+        #
+        ("GET", "/webhook-sources", "viewer", webhook_sources.show_list),
+        ("GET", "/webhook-sources/new", "editor", webhook_sources.show_new),
+        ("POST", "/webhook-sources/new", "editor", webhook_sources.create),
+        ("GET", "/webhook-sources/{source_id}", "editor", webhook_sources.show_edit),
+        ("POST", "/webhook-sources/{source_id}", "editor", webhook_sources.save),
+        ("GET", "/webhook-sources/{source_id}/delete", "admin", webhook_sources.confirm_delete),
+        ("POST", "/webhook-sources/{source_id}/delete", "admin", webhook_sources.delete),
         #
         ("GET", "/live", "viewer", events.show_list),
         ("GET", "/live/data", "viewer", events.data),

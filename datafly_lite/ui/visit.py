@@ -22,6 +22,8 @@ NOTICES = {
     "deleted": "The pipeline is deleted. Its key is refused from now on.",
     "attached": "The integration is attached. New events go to it from now on.",
     "detached": "The integration is detached.",
+    "source-made": "The webhook source is made. What is posted to its address becomes events from now on.",
+    "source-deleted": "The webhook source is deleted. What is posted to its address is refused from now on.",
     "build": "A build was started.",
     "signed-out": "You are signed out.",
     "none-selected": "Nothing was selected, so nothing was done.",
