@@ -34,6 +34,8 @@ ESCAPES = re.compile(
 # Possessive, and content with a string that never ends: else each quote would be scanned to the end again.
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 REPLACEMENT = rb"\ufffd"
+KNOWN_ENCODINGS = (b"", b"identity", b"gzip", b"x-gzip")
+decode_nothing = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 async def receive(
@@ -62,7 +64,8 @@ async def receive(
                 # Hypercorn says only with a further, empty message that the body is whole.
                 is_whole = size_bytes == declared or not message.get("more_body", False)
     except TimeoutError:
-        raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
+        if size_bytes <= limit_bytes:
+            raise Refused("request_timeout", f"the body did not arrive within {timeout_s:g} s") from None
     if size_bytes > limit_bytes:
         raise too_large(limit_bytes)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -95,6 +98,15 @@ def _inflate_member(body: bytes, room_bytes: int) -> tuple[bytes, bytes]:
     return plain, stream.unused_data
 
 
+def explained(refused: Refused, headers: Mapping[bytes, bytes]) -> Refused:
+    """With the Content-Encoding named, where that is why the body is no JSON."""
+    encoding = headers.get(b"content-encoding", b"").strip().lower()[:40]
+    if refused.code != "invalid_json" or encoding in KNOWN_ENCODINGS:
+        return refused
+    named = f"Content-Encoding {encoding.decode('latin-1')} is not taken, only gzip is"
+    return Refused(refused.code, f"{refused.message}; {named}")
+
+
 def too_large(limit_bytes: int) -> Refused:
     """The refusal of a body beyond its limit."""
     return Refused(
@@ -124,11 +136,21 @@ def _decode(decoder: Callable[[bytes], T], body: bytes) -> T:
     try:
         return decoder(body)
     except msgspec.ValidationError as error:
+        _check_syntax(body)
         raise Refused("invalid_payload", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused("invalid_json", f"the body is not JSON: {error}") from None
     except RecursionError:
         raise Refused("invalid_json", "the body is nested too deeply") from None
+
+
+def _check_syntax(body: bytes) -> None:
+    """A decoder stops at the first value of a wrong type, and what follows may be no JSON at all."""
+    try:
+        decode_nothing(body)
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused("invalid_json", f"the body is not JSON: {error}") from None
 
 
 def mend_surrogates(body: bytes) -> bytes:

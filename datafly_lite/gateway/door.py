@@ -269,7 +269,7 @@ class Door:
 
     async def _refusal(self, call: Call, refused: Refused) -> Answer:
         call.request_id = call.request_id or uuid_utils.uuid7().hex
-        dialect = call.dialect
+        refused, dialect = bodies.explained(refused, call.headers), call.dialect
         if dialect is not None and dialect.is_lenient:
             if refused.code == "invalid_payload" and call.pipeline is not None:
                 return await self._lenient_answer(call, dialect, refused)
