@@ -149,7 +149,7 @@ def _check_syntax(body: bytes) -> None:
     try:
         decode_nothing(body)
         body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("invalid_json", f"the body is not JSON: {error}") from None
 
 
