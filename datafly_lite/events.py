@@ -76,7 +76,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """A request, or one event of a batch, that the door refused: kept for its owner to see (api.md, 1).
 
     `pipeline_id` is None where no known key came with it, `dialect` where no path was met. `body` is
-    as much of it as is kept, `body_size_bytes` what came. `code` is one of errors.Refused.STATUS.
+    all of it, of which the beginning is kept. `code` is one of errors.Refused.STATUS.
     """
 
     code: str

@@ -83,6 +83,12 @@ def letters(admin: Admin, query: str = "") -> list[dict[str, Any]]:
 # ── Events ───────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_message_id_may_be_any_text(admin: Admin) -> None:
+    pipeline_id, _ = site(admin, "Shop")
+    admin.process(pipeline_id, {"type": "page", "anonymousId": "a", "messageId": "odd\nid\n"})
+    assert admin.ok("GET", f"/events/{pipeline_id}/odd%0Aid%0A")["message_id"] == "odd\nid\n"
+
+
 def test_events_come_newest_first_with_what_became_of_them(admin: Admin) -> None:
     pipeline_id, _ = site(admin, "Shop", "A", "B")
     admin.process(

@@ -65,6 +65,15 @@ def parameters(query: bytes) -> Iterator[tuple[str, str]]:
         yield unquote(name), unquote(value)
 
 
+def without_keys(query: bytes) -> bytes:
+    """A query string as it was encoded, without the parameters that hold a key."""
+    return b"&".join(part for part in query.split(b"&") if part and _name(part) not in QUERY_KEYS)
+
+
+def _name(part: bytes) -> str:
+    return unquote(part.partition(b"=")[0].decode("latin-1"))
+
+
 def _basic_user(credentials: str) -> str:
     try:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[0]

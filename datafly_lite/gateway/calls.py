@@ -9,7 +9,7 @@ import msgspec
 from datafly_lite.configuration import Pipeline, WebhookSource
 from datafly_lite.errors import Refused
 from datafly_lite.events import Refusal
-from datafly_lite.gateway.callers import Caller, Headers
+from datafly_lite.gateway.callers import Caller, Headers, without_keys
 from datafly_lite.gateway.dialect import BATCH, Dialect, Limits, Request
 
 
@@ -43,7 +43,12 @@ class Call(msgspec.Struct, kw_only=True):
         return Request(self.body, self.kind, limits, self.headers, self.query, self.source)
 
     def refusal(self, refused: Refused, body: bytes, now_ms: int) -> Refusal:
-        """For the list of refused events. `body` is the whole request's or one event's."""
+        """For the list of refused events. `body` is the whole request's or one event's.
+
+        Of a query no key is kept: somebody may have put another service's secret there.
+        """
+        if self.dialect is not None and self.dialect.method == "GET":
+            body = without_keys(body)
         return Refusal(
             code=refused.code,
             message=refused.message,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
@@ -28,7 +27,6 @@ MAX_EVENT_SIZE_BYTES = 32_768
 MAX_BATCH_BODY_SIZE_BYTES = 512_000
 """`32KB` and `500KB`, taken as the larger of what they may mean (wire-formats.md, 1.4)."""
 
-KEY_PARAMETERS = callers.QUERY_KEYS | {"token", "tc_skey"}
 SHARED_PARAMETERS = ("tc_s", "tc_do_not_track")
 MAX_SHARED_CHARS = 255
 """What is longer is no site id and no CAID. So little that it is not weighed against an event's 32 KB."""
@@ -62,9 +60,9 @@ def read(request: Request) -> Reading:
     """
     shared = _shared(pairs_of(request.query)[0], request)
     body = _json_of(request.body)
-    if request.kind == BATCH:
-        return Reading(write_key=None, items=_items(body, shared, request.limits), shared=shared)
-    return Reading(write_key=None, items=[_item(body, shared, request.limits)], shared=shared)
+    is_batch = request.kind == BATCH
+    items = _items(body, shared, request.limits) if is_batch else [_item(body, shared, request.limits)]
+    return Reading(write_key=None, items=items, shared=shared, is_cookieless=is_cookieless(shared))
 
 
 def _shared(pairs: list[tuple[str, str]], request: Request) -> dict[str, Any]:
@@ -100,6 +98,7 @@ def _item_of_batch(raw: bytes, shared: dict[str, Any], within: Limits, repaired:
     try:
         item = _item(raw, shared, within)
     except Refused as refused:
+        refused.body = raw
         return refused
     return item._replace(repaired=item.repaired or repaired)
 
@@ -125,24 +124,12 @@ def read_pixel(request: Request) -> Reading:
 
     The key's parameters are cut out of what is kept; all others stay as they were encoded.
     """
-    parts = [part for part in request.body.split(b"&") if part]
-    raw = b"&".join(part for part in parts if _name(part) not in KEY_PARAMETERS)
+    raw = callers.without_keys(request.body)
     pairs, repaired = pairs_of(raw)
     shared = _shared(pairs, request)
     wire = _pixel_object(pairs)
     item = Item(raw, wire, message_id(wire), _visitor(wire, shared), repaired)
-    return Reading(write_key=_key(parts), items=[item], shared=shared)
-
-
-def _key(parts: list[bytes]) -> str | None:
-    """The first key. A `+` in it is one: keys of version 1.0 look like base64."""
-    keys = (part.partition(b"=")[2].decode("latin-1") for part in parts if _name(part) in KEY_PARAMETERS)
-    return next((unquote(key) for key in keys if key), None)
-
-
-def _name(part: bytes) -> str:
-    pairs, _ = pairs_of(part.partition(b"=")[0])
-    return pairs[0][0] if pairs else ""
+    return Reading(write_key=None, items=[item], shared=shared, is_cookieless=is_cookieless(shared))
 
 
 def _pixel_object(pairs: list[tuple[str, str]]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Reading(NamedTuple):
     """A decoded request. A refused event of a batch stands in its place among `items`.
 
     `shared` is what the request says once for all its events, in the body, the head or the query; it is
-    kept with each of them, so that the log alone gives the same event again.
+    kept with each of them, so that the log alone gives the same event again. `is_cookieless`: the page
+    asks that its visitor be given no cookie.
     """
 
     write_key: str | None
@@ -63,6 +64,7 @@ class Reading(NamedTuple):
     challenge_token: str | None = None
     shared: dict[str, Any] = {}  # noqa: RUF012 - a default that is only read
     shared_size_bytes: int = 0
+    is_cookieless: bool = False
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):

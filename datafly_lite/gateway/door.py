@@ -233,15 +233,14 @@ class Door:
         visitor = visitors.visitor_of(call, dialect, reading)
         entry = Entry(call, dialect, pipeline, reading, visitor, self._clock(), within)
         arrivals: list[Arrival] = []
-        refusals: list[dict[str, Any]] = []
+        refusals: list[tuple[int, Refused, bytes]] = []
         for index, item in enumerate(reading.items):
             try:
                 arrivals.append(entry.arrival(index, item))
             except Refused as refused:
                 if not entry.is_counted:
                     raise
-                self._note(call, refused, item.raw if isinstance(item, Item) else item.body)
-                refusals.append(_told(refused, index))
+                refusals.append((index, refused, item.raw if isinstance(item, Item) else item.body))
         duplicates = 0
         if arrivals:
             appended = await self._append(arrivals)
@@ -249,7 +248,10 @@ class Door:
         self._metrics.received(pipeline.id, len(arrivals), duplicates)
         if self._live.watchers:
             self._publish(pipeline, arrivals)
-        return self._success(entry, Stored(len(arrivals), duplicates, refusals))
+        for _, why, body in refusals:  # not before: what could not be stored comes again, and counted twice
+            self._note(call, why, body)
+        told = [_told(why, index) for index, why, _ in refusals]
+        return self._success(entry, Stored(len(arrivals), duplicates, told))
 
     def _success(self, entry: Entry, stored: Stored) -> Answer:
         caller, visitor = entry.call.caller, entry.visitor

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event
-from datafly_lite.gateway import datafly
+from datafly_lite.gateway import callers, datafly
 from datafly_lite.gateway.bodies import text
 from datafly_lite.gateway.datafly import Decoded, Wire
 from datafly_lite.gateway.dialect import Dialect, Limits, Reading, Request
@@ -22,7 +22,6 @@ from datafly_lite.gateway.query_objects import nested
 FIELDS = {"e": "event", "n": "name", "uid": "user_id", "aid": "anonymous_id", "gid": "group_id"}
 FIELDS |= {"mid": "message_id"}
 OBJECTS = {"p.": "properties", "t.": "traits"}
-KEY = "wk"
 CACHE_BUSTER = "cb"
 TIME = "ts"
 MOST_PARAMETERS = 1_000
@@ -30,10 +29,8 @@ MOST_PARAMETERS = 1_000
 
 def read(request: Request) -> Reading:
     """The one event of the query. The key is not kept."""
-    pairs = _pairs(request.body)
-    key = next((value for name, value in pairs if name == KEY), None)
-    raw = urlencode([pair for pair in pairs if pair[0] != KEY]).encode()
-    return Reading(write_key=key, items=[datafly.item(raw, decode(raw))])
+    raw = callers.without_keys(request.body)
+    return Reading(write_key=None, items=[datafly.item(raw, decode(raw))])
 
 
 def decode(raw: bytes) -> Decoded:

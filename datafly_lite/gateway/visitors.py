@@ -45,5 +45,6 @@ def visitor_of(call: Call, dialect: Dialect, reading: Reading) -> Visitor:
         is_default=is_browser or not (call.is_batch or call.is_signed),
         takes_cookie=(is_browser or not is_server)
         and not caller.visitor
+        and not reading.is_cookieless
         and callers.UUID4.fullmatch(visitor) is not None,
     )

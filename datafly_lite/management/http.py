@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 import structlog
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -30,6 +31,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 BOM = b"\xef\xbb\xbf"
 
 log = structlog.get_logger(__name__)
+
+
+class WholePath(PathConvertor):
+    """The rest of a path, line ends too, which Starlette's own does not match: a messageId may hold some."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("path", WholePath())
 
 
 def address_of(request: Request, settings: Settings) -> str:
