@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from datafly_lite.event_names import EVENT_NAMES, EventName, canonical, ga4, snake
 from datafly_lite.events import Envelope, Event
+from datafly_lite.gateway import BY_NAME
 from datafly_lite.twins import ga4 as ga4_twin
 from datafly_lite.vendors.ga4_events import NAME_CHARACTERS
 
@@ -133,3 +134,8 @@ def test_the_document_says_what_every_field_means(struct: type[Event | Envelope]
     section = DOCUMENT.read_text(encoding="utf-8").split("\n## ")[1 if struct is Event else 2]
     rows = re.findall(r"^\| `(\w+)` \| .+ \|$", section, re.MULTILINE)
     assert rows == [field.encode_name for field in msgspec.structs.fields(struct)]
+
+
+def test_the_document_has_a_place_for_every_wire_format() -> None:
+    headings = re.findall(r"^### (.+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(headings))) == sorted(BY_NAME)
