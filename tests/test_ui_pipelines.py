@@ -78,7 +78,7 @@ def test_from_the_set_up_link_to_a_built_collector(tmp_path: Path, browser: Brow
             page.get_by_role("button", name="Make the pipeline").click()
             secret = page.locator("#secret").inner_text()
             assert SECRET.fullmatch(secret)
-            expect(page.locator("main")).to_contain_text("a later version takes")
+            expect(page.locator("main")).to_contain_text("Servers sign their requests with it")
             page.get_by_role("link", name="I have stored it").click()
             expect(page.get_by_role("heading", name="Marketing Website")).to_be_visible()
             assert f"{server.base_url}/c/dk_" in page.locator("#snippet").inner_text()
