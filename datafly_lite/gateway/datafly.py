@@ -23,7 +23,7 @@ MAX_ID_CHARS = 255
 MAX_TIME_CHARS = 40
 
 Identifier = str | int | None
-Time = str | float | None
+Time = str | int | float | None
 
 
 class Wire(msgspec.Struct, rename="camel"):
