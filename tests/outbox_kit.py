@@ -64,7 +64,7 @@ class Outbox:
             slug="p",
             type="web",
             pipeline_key="dk_1",
-            secret_ciphertext=b"",
+            secret_ciphertext=self.keyring.encrypt(b"sk_0000"),
             secret_prefix="sk_0000",
             domain_allowlist="[]",
             labels="[]",

@@ -28,6 +28,7 @@ from datafly_lite.live import Frame, LiveStream
 from datafly_lite.store import Store, builds, pipelines
 from kit import Answer, open_store, request
 
+KEYRING = Keyring(bytes(32))
 KEY = "dk_builder"
 PIPELINE = "pip_1"
 NOW_MS = 1_772_029_800_000
@@ -40,7 +41,7 @@ def pipeline(config: Mapping[str, Any]) -> dict[str, Any]:
         "slug": "shop",
         "type": "web",
         "pipeline_key": KEY,
-        "secret_ciphertext": b"",
+        "secret_ciphertext": KEYRING.encrypt(b"sk_a1b2"),
         "secret_prefix": "sk_a1b2",
         "domain_allowlist": "[]",
         "labels": "[]",
@@ -86,7 +87,7 @@ async def bench(path: Path, config: Mapping[str, Any] | None = None) -> AsyncIte
 async def served(path: Path, config: Mapping[str, Any] | None = None) -> AsyncIterator[Bench]:
     """The bench behind Hypercorn."""
     async with bench(path, config) as one, anyio.create_task_group() as tasks:
-        configuration = LiveConfiguration(one.store, Keyring(bytes(32)))
+        configuration = LiveConfiguration(one.store, KEYRING)
         await configuration.reload()
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
