@@ -417,6 +417,7 @@ def test_parts_of_a_batch_that_are_no_events(server: Hostile) -> None:
         (b'"\\u0000"', None),
         (b'""', None),
         (b"null", None),
+        (b"9" * 100, None),
     ],
 )
 def test_what_a_time_may_be(server: Hostile, given: bytes, kept: str | None) -> None:
@@ -427,7 +428,7 @@ def test_what_a_time_may_be(server: Hostile, given: bytes, kept: str | None) -> 
     assert found["timestamp"] == (kept or found["receivedAt"]), "what is no time gives the time of receipt"
 
 
-@pytest.mark.parametrize("given", [b"{}", b"[]", b"true", b"9" * 400])
+@pytest.mark.parametrize("given", [b"{}", b"[]", b"true"])
 def test_what_no_time_may_be(server: Hostile, given: bytes) -> None:
     refused(server.send(b'{"type":"track","event":"x","timestamp":%s}' % given), 400, "invalid_payload")
 
