@@ -168,6 +168,7 @@ def refusals(server: Server, key: str) -> Iterator[Answer]:
     yield request(to_batch, "POST", good, {"Authorization": "Bearer dk_unknown"})
     yield request(to_batch, "POST", good)
     yield request(to_batch, "GET", None, named)
+    yield request(to_batch, "POST", b" " * 6_000_000, named)
     yield request(to_batch, "POST", gzip.compress(b" " * 6_000_000), named)
     yield request(f"{server.base_url}/v1/unknown", "POST", good, named)
     yield request(f"{server.base_url}/v1/t", "POST", b'{"type": "track"}', named)
