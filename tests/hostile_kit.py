@@ -161,9 +161,23 @@ def replies_of(received: bytes) -> Iterator[Reply]:
         headers = {
             name.lower(): value.strip() for name, _, value in (one.partition(":") for one in lines[1:])
         }
-        length = int(headers.get("content-length", "0"))
-        yield Reply(int(lines[0].split(" ")[1]), headers, rest[:length])
-        received = rest[length:]
+        body, received = _body_of(headers, rest)
+        yield Reply(int(lines[0].split(" ")[1]), headers, body)
+
+
+def _body_of(headers: Mapping[str, str], rest: bytes) -> tuple[bytes, bytes]:
+    """The body, and what follows it. An answer in HTTP/1.0 without a length goes on to the end."""
+    if headers.get("transfer-encoding") == "chunked":
+        body, size = b"", 1
+        while size:
+            line, _, rest = rest.partition(b"\r\n")
+            size = int(line, 16)
+            body, rest = body + rest[:size], rest[size + 2 :]
+        return body, rest
+    if "content-length" not in headers and headers.get("connection") == "close":
+        return rest, b""
+    size = int(headers.get("content-length", "0"))
+    return rest[:size], rest[size:]
 
 
 @contextmanager
