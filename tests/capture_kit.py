@@ -98,8 +98,9 @@ def _body(entry: Mapping[str, Any], own: Mapping[str, Any]) -> bytes:
         text = str(own.get("body_text", ""))
         return long_batch(entry["body_bytes"]) if text == OMITTED else text.encode()
     fitting = [(len(_dumped(entry["body_json"], layout)), layout) for layout in LAYOUTS]
-    length, layout = max(one for one in fitting if one[0] <= entry["decoded_bytes"])
-    return _dumped(own["body_json"], layout) + b" " * (entry["decoded_bytes"] - length)
+    size_bytes: int = entry["decoded_bytes"]
+    length, layout = max(one for one in fitting if one[0] <= size_bytes)
+    return _dumped(own["body_json"], layout) + b" " * (size_bytes - length)
 
 
 def _dumped(value: Any, layout: tuple[str, str]) -> bytes:
