@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from commanders_act_kit import STATED, items, pixel
 from datafly_lite.errors import Refused
 from datafly_lite.gateway import callers
-from datafly_lite.gateway import callers
 
 
 def test_the_documented_pixel() -> None:

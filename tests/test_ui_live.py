@@ -194,9 +194,7 @@ def test_a_long_list_has_pages_and_needs_no_script(
 ) -> None:
     for number in range(MANY):
         track(server, pipeline, f"Event {number}")
-    wait_until(
-        lambda: str(MANY - 1) in Client(server.base_url).get("/live").body.decode(), "the last event"
-    )
+    wait_until(lambda: str(MANY - 1) in Client(server.base_url).get("/live").body.decode(), "the last event")
     with person(browser, server.base_url, Look(390, "dark"), java_script_enabled=False) as visitor:
         page = visitor.open(f"/live?pipeline_id={pipeline.id}")
         expect(page.get_by_role("button", name="Pause")).to_be_hidden()
@@ -221,9 +219,7 @@ def test_a_message_id_may_be_anything(server: Server, pipeline: Pipeline, browse
             page.go_back()
 
 
-@pytest.mark.parametrize(
-    ("path", "status"), [("/live?type=nothing", 422), ("/live?cursor=nonsense", 422)]
-)
+@pytest.mark.parametrize(("path", "status"), [("/live?type=nothing", 422), ("/live?cursor=nonsense", 422)])
 def test_a_filter_that_cannot_be_says_so(server: Server, path: str, status: int) -> None:
     answer = Client(server.base_url).get(path)
     assert answer.status == status

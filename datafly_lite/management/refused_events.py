@@ -1,4 +1,4 @@
-"""What the door refused in the last 24 hours, and how often it refused for each reason (api.md, section 2)."""
+"""What the door refused, newest first, and how often for each reason (gateway/refusals.py; api.md, 2)."""
 
 from __future__ import annotations
 
