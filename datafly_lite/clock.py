@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import uuid_utils
 
@@ -20,8 +21,9 @@ def system_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+@lru_cache(maxsize=256)
 def iso(at_ms: int) -> str:
-    """`1772029800000` -> `2026-02-25T14:30:00.000Z`."""
+    """`1772029800000` -> `2026-02-25T14:30:00.000Z`. All events of a request ask for the same one."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
