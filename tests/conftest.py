@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
-from kit import RecordingVendor, recording_vendor
+from kit import Management, RecordingVendor, Server, recording_vendor
+from ui_kit import chromium
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,16 @@ def vendor() -> Iterator[RecordingVendor]:
     """A webhook receiver on loopback."""
     with recording_vendor() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. While it runs no test may start an event loop of its own: so it ends with the module."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def management(server: Server) -> Management:
+    """The management API of the module's own `server`, as its owner."""
+    return Management(server.base_url)

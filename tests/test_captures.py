@@ -42,11 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
-
-
 @pytest.fixture
 def pipeline(management: Management) -> Pipeline:
     """A pipeline for each recording: several use the same message ids."""

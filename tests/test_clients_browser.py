@@ -90,11 +90,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
-
-
 class Files(SimpleHTTPRequestHandler):
     """The page and node_modules."""
 

@@ -53,11 +53,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
-
-
 def new_pipeline(management: Management, **fields: Any) -> Pipeline:
     return management.create_pipeline(f"client-{next(NUMBERS)}", **fields)
 

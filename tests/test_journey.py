@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from kit import Server, running_server, wait_until
-from ui_kit import LOOKS, Look, Person, chromium, person
+from ui_kit import LOOKS, Look, Person, person
 
 NO_OWNER = {"DATAFLY_ADMIN_EMAIL": "", "DATAFLY_ADMIN_PASSWORD": ""}
 PASSWORD = "a long enough password"
 TRACED = "Product Added"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 def printed_link(server: Server, path: str) -> str:

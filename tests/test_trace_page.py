@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from datafly_lite.ui.events import correction_s
 from kit import Management, RecordingVendor, Server, VendorAnswer, send_event, wait_until
-from ui_kit import chromium, person, running_ui
+from ui_kit import person, running_ui
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -25,12 +25,6 @@ HOSTILE = (
     "\u202etest\u202e",
 )
 """Of the list of naughty strings (shared/data/blns.json), one for each way out of a page."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

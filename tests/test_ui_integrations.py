@@ -24,17 +24,11 @@ from kit import (
     send_event,
     wait_until,
 )
-from ui_kit import Client, chromium, person, running_ui, texts
+from ui_kit import Client, person, running_ui, texts
 
 SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NUMBERS = itertools.count()
 EVENT = {"type": "track", "event": "Signed Up"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def hook() -> Iterator[RecordingVendor]:
     with recording_vendor() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
 
 
 @pytest.fixture

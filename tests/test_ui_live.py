@@ -22,16 +22,10 @@ from kit import (
     send_event,
     wait_until,
 )
-from ui_kit import Client, Look, chromium, person, running_ui, texts
+from ui_kit import Client, Look, person, running_ui, texts
 
 NUMBERS = itertools.count()
 MANY = 55
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("ui") / "data"
     with running_ui(data_dir, DATAFLY_DELIVERY_ALLOW_NETWORKS="127.0.0.0/8") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
 
 
 @pytest.fixture

@@ -14,18 +14,12 @@ from playwright.sync_api import Browser, expect
 from datafly_lite.ui.forms import Form, Problems
 from datafly_lite.ui.pipeline_fields import AREAS, FIELDS, TICKS, changed_fields, form_of
 from kit import Management, Server, free_port, running_server, send_event, wait_until
-from ui_kit import LOOKS, SECRET, Client, Look, chromium, person, running_ui, texts
+from ui_kit import LOOKS, SECRET, Client, Look, person, running_ui, texts
 
 NAUGHTY = Path(__file__).parents[2] / "shared" / "data" / "blns.json"
 LONG_NAME = "A shop with a very long name that nobody cut: " + "x" * 100
 MANY = 60
 EVENT = {"type": "track", "event": "Signed Up"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

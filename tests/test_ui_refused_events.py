@@ -17,7 +17,7 @@ from datafly_lite.events import Refusal
 from datafly_lite.gateway.refusals import Refusals
 from datafly_lite.ui.refused_events import PAGE_SIZE, REASONS, words_of
 from kit import Management, Server, open_store, running_server
-from ui_kit import LOOKS, Client, Look, chromium, person, store_with_users, texts
+from ui_kit import LOOKS, Client, Look, person, store_with_users, texts
 
 PATH = "/refused-events"
 SCRIPT = "<script>alert(1)</script>"
@@ -38,12 +38,6 @@ class Shown(NamedTuple):
     hostile: str
     busy: str
     quiet: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

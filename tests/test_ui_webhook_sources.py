@@ -12,27 +12,16 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from kit import Answer, Management, Pipeline, Server, request
-from ui_kit import LOOKS, Client, Look, chromium, person, running_ui, texts
+from ui_kit import LOOKS, Client, Look, person, running_ui, texts
 
 PLANTED = "whsec_planted-in-the-form-91b2"
 PATH = "/webhook-sources"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_ui(tmp_path_factory.mktemp("ui") / "data") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def management(server: Server) -> Management:
-    return Management(server.base_url)
 
 
 @pytest.fixture(scope="module")
