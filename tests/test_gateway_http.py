@@ -312,6 +312,7 @@ def test_the_rate_limit_of_one_pipeline_leaves_the_others_alone(appliance: Appli
     assert refused
     assert refused[0].json()["code"] == "rate_limited"
     assert refused[0].headers["Retry-After"] == "1"
+    assert refused[0].headers["X-RateLimit-Reset"] == "1"
     assert {answer.status for answer in answers} == {200, 429}
     appliance.still_serves()
 

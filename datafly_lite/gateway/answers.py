@@ -70,6 +70,8 @@ def refusal(refused: Refused, origin: str | None, methods: Iterable[str] = ()) -
     answer = Answer(refused.status, body, [*origins.headers(readable_by)])
     if refused.retry_after_s is not None:
         answer.headers.append((b"retry-after", str(refused.retry_after_s).encode()))
+    if refused.status == 429:  # what analytics-next before 1.84 reads instead (wire-formats.md, section 0)
+        answer.headers.append((b"x-ratelimit-reset", str(refused.retry_after_s or 1).encode()))
     if refused.status == 405:
         answer.headers.append((b"allow", ", ".join(methods).encode()))
     return answer

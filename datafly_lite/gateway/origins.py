@@ -63,7 +63,7 @@ def headers(origin: str | None) -> RawHeaders:
         *COMMON,
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"access-control-allow-credentials", b"true"),
-        (b"access-control-expose-headers", b"Retry-After, X-Request-ID"),
+        (b"access-control-expose-headers", b"Retry-After, X-RateLimit-Reset, X-Request-ID"),
     ]
 
 
