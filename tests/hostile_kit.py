@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway_kit import Appliance, running_appliance
-from kit import Answer, request
+from gateway_kit import Appliance
+from kit import Answer, Management, request, running_server
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 GOOD = b'{"type":"track","event":"Still there"}'
@@ -65,12 +65,24 @@ class Hostile:
         **headers: str,
     ) -> Answer:
         """With the pipeline's key unless `key` says otherwise; "" is none. `Content_Type` is Content-Type."""
+        answer = self.send_only(body, path, method, key=key, **headers)
+        self.is_unhurt([answer.status])
+        return answer
+
+    def send_only(
+        self,
+        body: bytes | None,
+        path: str = "/v1/t",
+        method: str = "POST",
+        *,
+        key: str | None = None,
+        **headers: str,
+    ) -> Answer:
+        """As `send`, for a server that takes nothing now, or a load that would drown in good events."""
         key = self.key if key is None else key
         own = {"Authorization": f"Bearer {key}"} if key else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = request(f"{self.server.base_url}{path}", method, body, {**own, **named})
-        self.is_unhurt([answer.status])
-        return answer
+        return request(f"{self.server.base_url}{path}", method, body, {**own, **named})
 
     def raw(self, data: bytes) -> list[Reply]:
         """Bytes on a connection of their own; the answers until the server closes it."""
@@ -181,10 +193,14 @@ def _body_of(headers: Mapping[str, str], rest: bytes) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def hostile(folder: Path, env: Mapping[str, str] | None = None, **fields: Any) -> Iterator[Hostile]:
+def hostile(
+    folder: Path, env: Mapping[str, str] | None = None, *, up: str = "/readyz", **fields: Any
+) -> Iterator[Hostile]:
     """A server with one pipeline; at the end it must have printed no traceback."""
-    with running_appliance(folder, dict(env or {}), **fields) as appliance:
-        yield Hostile(appliance)
-        output = appliance.server.output()
+    with running_server(folder, env=env, up=up) as server:
+        management = Management(server.base_url)
+        pipeline = management.create_pipeline(**fields)
+        yield Hostile(Appliance(server, folder / "datafly.db", pipeline, management))
+        output = server.output()
         assert "Traceback" not in output, output
         assert '"level": "error"' not in output, output
