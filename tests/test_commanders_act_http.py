@@ -250,3 +250,10 @@ def test_other_methods_are_405(appliance: Appliance, method: str, path: str, all
     answer = request(f"{appliance.server.base_url}{path}", method)
     assert (answer.status, answer.json()["code"]) == (405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"user": {}}'])
+def test_what_cannot_be_used_counts_against_the_rate_too(appliance: Appliance, body: bytes) -> None:
+    slow = appliance.management.create_pipeline(f"slow-{len(body)}", rate_limit_rps=2)
+    url = f"{appliance.server.base_url}/events?tc_s=1&token={slow.key}"
+    assert {request(url, "POST", body).status for _ in range(12)} == {200, 429}

@@ -32,6 +32,8 @@ class Call(msgspec.Struct, kw_only=True):
     pipeline: Pipeline | None = None
     source: WebhookSource | None = None
     is_signed: bool = False
+    is_admitted: bool = False
+    """Counted against the rate limit."""
 
     @property
     def is_batch(self) -> bool:

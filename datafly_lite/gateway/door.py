@@ -156,8 +156,7 @@ class Door:
             self._check_signature(call, pipeline)
         reading = reading or dialect.read(call.request(within))
         self._check_shared(reading, within)
-        if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, len(reading.items))):
-            raise self._rates.refusal(pipeline.rate_limit_rps)
+        self._admit(call, len(reading.items))
         if pipeline.challenge_token_required and not call.is_signed:
             token = callers.header(call.headers, b"x-challenge-token") or reading.challenge_token
             await self._challenges.check(pipeline.id, token)
@@ -227,6 +226,15 @@ class Door:
                 "batch_too_large", f"{size_bytes:,} bytes that {events:,} events share are too many together"
             )
 
+    def _admit(self, call: Call, events: int) -> None:
+        """Count the request's events against the pipeline's limit, once."""
+        pipeline = call.pipeline
+        if pipeline is None or call.is_admitted:
+            return
+        if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, events)):
+            raise self._rates.refusal(pipeline.rate_limit_rps)
+        call.is_admitted = True
+
     async def _store(
         self, call: Call, dialect: Dialect, pipeline: Pipeline, reading: Reading, within: Limits
     ) -> Answer:
@@ -286,9 +294,12 @@ class Door:
     async def _lenient_answer(self, call: Call, dialect: Dialect, refused: Refused) -> Answer:
         """200 for an event that cannot be used: so what it was is committed first."""
         try:
+            self._admit(call, 1)
             await self._refusals.keep(call.refusal(refused, call.body, self._clock()))
         except StorageError as error:
             return answers.refusal(_unavailable(error), call.caller.origin)
+        except Refused as limited:
+            return await self._refusal(call, limited)
         self._tell_of(call, refused)
         if dialect.method == "GET":
             return answers.image(call.caller.origin)
