@@ -132,9 +132,18 @@ class Hostile:
         return found
 
     def peak_memory_bytes(self) -> int:
-        """The most that the process ever held (VmHWM)."""
+        """The most that the process ever held."""
+        return self._memory_bytes("VmHWM")
+
+    def memory_bytes(self) -> int:
+        """What the process holds."""
+        return self._memory_bytes("VmRSS")
+
+    def _memory_bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.server.pid}/status").read_text(encoding="ascii")
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+        found = re.search(rf"{name}:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
 
     def is_new(self, message_id: str) -> bool:
         """Whether nothing with this messageId was stored until now; from now on something is."""
