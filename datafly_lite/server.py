@@ -2,7 +2,7 @@
 
 Measured on Hypercorn 0.18 (reliability.md, C3): Content-Length together with Transfer-Encoding is
 taken, and a second request smuggled inside the first is served; so is Transfer-Encoding in
-HTTP/1.0. `Upgrade: h2c` cannot be refused from an application: put no proxy in front that passes it.
+HTTP/1.0. HTTP/2 in clear text is not spoken at all: it would go around the first two.
 """
 
 from __future__ import annotations
@@ -15,11 +15,23 @@ from typing import Any
 import structlog
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.utils import wrap_app
 
 from datafly_lite.errors import SettingsError
 
 log = structlog.get_logger(__name__)
+
+
+async def _speak_http1(_: H11Protocol, __: Any) -> None:
+    """In place of Hypercorn's own check, which changes to HTTP/2 for `Upgrade: h2c` and for its preface.
+
+    There a path that is not ASCII, settings that are not base64 and a body that goes on after its answer
+    end in a traceback and a connection that nobody closes.
+    """
+
+
+H11Protocol._check_protocol = _speak_http1  # type: ignore[assignment, method-assign]
 
 ASGIApp = Callable[..., Awaitable[None]]
 
