@@ -215,6 +215,7 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (pipeline_integration_id, next_attempt_at_ms, id)
     WHERE status = 'pending';
 CREATE INDEX deliveries_dead ON deliveries (pipeline_integration_id, id) WHERE status = 'dead';
+CREATE INDEX deliveries_waiting ON deliveries (pipeline_integration_id, id) WHERE status = 'pending';
 
 -- Requests and answers cannot be recomputed, so they are kept: bounded, secrets redacted.
 CREATE TABLE delivery_attempts (
@@ -235,10 +236,78 @@ CREATE TABLE delivery_attempts (
 
 CREATE TABLE counters (
     pipeline_id TEXT NOT NULL,
-    name        TEXT NOT NULL,                        -- 'stored', 'duplicates', 'refused:' and its code
+    name        TEXT NOT NULL,                        -- 'stored', 'duplicates', 'refused:' and its code,
+                                                      -- 'processed', 'event_dropped:' and its reason
     value       INTEGER NOT NULL,
     PRIMARY KEY (pipeline_id, name)
 ) STRICT, WITHOUT ROWID;
+
+-- How often each thing happened in a minute, an hour and a day. Nothing is taken back: what was given up
+-- and then delivered is in it twice. Old minutes and hours go (store/tallies.py).
+CREATE TABLE tallies (
+    span_ms     INTEGER NOT NULL,                     -- 60000, 3600000 or 86400000
+    start_ms    INTEGER NOT NULL,
+    pipeline_id TEXT NOT NULL,
+    name        TEXT NOT NULL,                        -- as in counters, or as in delivery_counts
+    value       INTEGER NOT NULL,
+    PRIMARY KEY (span_ms, start_ms, pipeline_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- Where each integration's deliveries stand. 'matched' is written by who makes deliveries; all others by
+-- the triggers, whoever changes a delivery: so that the one can be held against the others.
+CREATE TABLE delivery_counts (
+    pipeline_integration_id TEXT NOT NULL,
+    name                    TEXT NOT NULL,            -- 'matched', or a status, with ':' and the reason if any
+    value                   INTEGER NOT NULL,
+    last_at_ms              INTEGER NOT NULL,         -- when it last rose
+    PRIMARY KEY (pipeline_integration_id, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER deliveries_made AFTER INSERT ON deliveries
+BEGIN
+    INSERT INTO delivery_counts
+    VALUES (NEW.pipeline_integration_id, NEW.status || coalesce(':' || NEW.reason, ''), 1, NEW.created_at_ms)
+        ON CONFLICT DO UPDATE SET value = value + 1, last_at_ms = excluded.last_at_ms;
+END;
+
+CREATE TRIGGER deliveries_moved AFTER UPDATE OF status, reason ON deliveries
+    WHEN NEW.status <> OLD.status OR NEW.reason IS NOT OLD.reason
+BEGIN
+    UPDATE delivery_counts SET value = value - 1
+     WHERE pipeline_integration_id = OLD.pipeline_integration_id
+       AND name = OLD.status || coalesce(':' || OLD.reason, '');
+    INSERT INTO delivery_counts
+    VALUES (NEW.pipeline_integration_id, NEW.status || coalesce(':' || NEW.reason, ''), 1,
+            coalesce(NEW.finished_at_ms, NEW.next_attempt_at_ms))
+        ON CONFLICT DO UPDATE SET value = value + 1, last_at_ms = excluded.last_at_ms;
+END;
+
+-- What is finished still counts when it is forgotten; what is open must be dropped first.
+CREATE TRIGGER deliveries_lost AFTER DELETE ON deliveries WHEN OLD.status IN ('pending', 'dead')
+BEGIN
+    UPDATE delivery_counts SET value = value - 1
+     WHERE pipeline_integration_id = OLD.pipeline_integration_id
+       AND name = OLD.status || coalesce(':' || OLD.reason, '');
+END;
+
+CREATE TRIGGER deliveries_finished_at_once AFTER INSERT ON deliveries WHEN NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO tallies
+    SELECT column1, NEW.finished_at_ms - NEW.finished_at_ms % column1, NEW.pipeline_id,
+           NEW.status || coalesce(':' || NEW.reason, ''), 1
+      FROM (VALUES (60000), (3600000), (86400000)) WHERE true
+        ON CONFLICT DO UPDATE SET value = value + 1;
+END;
+
+CREATE TRIGGER deliveries_finished AFTER UPDATE OF status, reason ON deliveries
+    WHEN NEW.finished_at_ms IS NOT NULL AND (NEW.status <> OLD.status OR NEW.reason IS NOT OLD.reason)
+BEGIN
+    INSERT INTO tallies
+    SELECT column1, NEW.finished_at_ms - NEW.finished_at_ms % column1, NEW.pipeline_id,
+           NEW.status || coalesce(':' || NEW.reason, ''), 1
+      FROM (VALUES (60000), (3600000), (86400000)) WHERE true
+        ON CONFLICT DO UPDATE SET value = value + 1;
+END;
 
 -- ── People ───────────────────────────────────────────────────────────────────────────────────
 
@@ -268,3 +337,25 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_subject ON tokens (subject);
 CREATE INDEX tokens_by_expiry ON tokens (expires_at_ms);
+
+-- Who changed what, and who came in: written in the transaction of the change, kept for 90 days.
+CREATE TABLE audit_logs (
+    number        INTEGER PRIMARY KEY AUTOINCREMENT,  -- rises in the order of the changes
+    id            TEXT NOT NULL,                      -- log_…
+    action        TEXT NOT NULL,                      -- 'pipeline.updated', 'auth.login', …
+    user_id       TEXT,                               -- none = the program, its operator, or somebody unknown
+    user_email    TEXT,                               -- as it was then; of a failed log-in the one that was tried
+    resource_type TEXT NOT NULL,
+    resource_id   TEXT,
+    changes       TEXT NOT NULL,                      -- JSON {field: {"old", "new"}}, secrets masked
+    ip_address    TEXT,
+    user_agent    TEXT,
+    at_ms         INTEGER NOT NULL
+) STRICT;
+CREATE INDEX audit_logs_by_action ON audit_logs (action);
+CREATE INDEX audit_logs_by_user ON audit_logs (user_id);
+CREATE INDEX audit_logs_by_resource ON audit_logs (resource_id);
+CREATE TRIGGER audit_logs_never_change BEFORE UPDATE ON audit_logs
+BEGIN
+    SELECT raise(ABORT, 'an entry of the audit log never changes');
+END;

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from typing import NamedTuple
+
+from datafly_lite.store import counters
+from datafly_lite.store.tallies import Tally
+
+DROPPED = "event_dropped:"
+"""A counter's name: before the reason why an event went to no integration at all."""
 
 
 class EventRow(NamedTuple):
@@ -89,6 +96,7 @@ def write_processed(connection: sqlite3.Connection, consumer: str, changes: Chan
     )
     if changes.deliveries:
         _drop_detached(connection, changes.deliveries[0])
+    _count(connection, changes)
     connection.executemany(
         """
         INSERT INTO identities VALUES (?, ?, ?, ?, ?)
@@ -103,6 +111,25 @@ def write_processed(connection: sqlite3.Connection, consumer: str, changes: Chan
     connection.execute(
         "INSERT INTO offsets VALUES (?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset",
         (consumer, changes.offset),
+    )
+
+
+def _count(connection: sqlite3.Connection, changes: Changes) -> None:
+    """What the processor says it did; the triggers say what became of it (schema.sql, Figures)."""
+    happened = Counter((row.processed_at_ms, row.pipeline_id, "processed") for row in changes.events)
+    happened.update(
+        (row.processed_at_ms, row.pipeline_id, DROPPED + row.drop_reason)
+        for row in changes.events
+        if row.drop_reason is not None
+    )
+    counters.count(connection, [Tally(*key, number) for key, number in happened.items()])
+    matched = Counter((row.pipeline_integration_id, row.created_at_ms) for row in changes.deliveries)
+    connection.executemany(
+        """
+        INSERT INTO delivery_counts VALUES (?, 'matched', ?, ?)
+            ON CONFLICT DO UPDATE SET value = value + excluded.value, last_at_ms = excluded.last_at_ms
+        """,
+        [(attachment_id, number, at_ms) for (attachment_id, at_ms), number in matched.items()],
     )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from datafly_lite.events import Arrival, encode_envelope
+from datafly_lite.store import counters
 from datafly_lite.store.message_ids import Seen, digest
+from datafly_lite.store.tallies import Tally
 
 DAY_MS = 86_400_000
 
@@ -70,14 +72,15 @@ def _count(
     connection: sqlite3.Connection, requests: list[Sequence[Arrival]], results: list[list[Appended]]
 ) -> None:
     counts = Counter(
-        (arrival.pipeline_id, "duplicates" if placed.duplicate else "stored")
+        (
+            arrival.envelope.received_at_ms,
+            arrival.pipeline_id,
+            "duplicates" if placed.duplicate else "stored",
+        )
         for arrivals, placements in zip(requests, results, strict=True)
         for arrival, placed in zip(arrivals, placements, strict=True)
     )
-    connection.executemany(
-        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-        [(pipeline_id, name, value) for (pipeline_id, name), value in counts.items()],
-    )
+    counters.count(connection, [Tally(*key, number) for key, number in counts.items()])
 
 
 def end(connection: sqlite3.Connection) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from datafly_lite.store import counters, tallies
+from datafly_lite.store.tallies import Tally
 
 KEPT_FOR_MS = 86_400_000
 KEPT_A_PIPELINE = 1_000
@@ -60,18 +62,19 @@ def add(connection: sqlite3.Connection, given: list[Refusals]) -> list[None]:
     _count(connection, given)
     for pipeline_id in {row.pipeline_id for row in rows}:
         _trim_number(connection, pipeline_id)
-    _trim_age(connection, max(one.now_ms for one in given) - KEPT_FOR_MS)
+    now_ms = max(one.now_ms for one in given)
+    _trim_age(connection, now_ms - KEPT_FOR_MS)
+    tallies.trim(connection, now_ms)  # here, because this runs once a minute also where nothing comes
     return [None] * len(given)
 
 
 def _count(connection: sqlite3.Connection, given: list[Refusals]) -> None:
-    counts: Counter[tuple[str, str]] = Counter()
-    for one in given:
-        counts.update(one.counts)
-    connection.executemany(
-        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-        [(pipeline_id, COUNTER + code, number) for (pipeline_id, code), number in counts.items()],
-    )
+    happened = [
+        Tally(one.now_ms, pipeline_id, COUNTER + code, number)
+        for one in given
+        for (pipeline_id, code), number in one.counts.items()
+    ]
+    counters.count(connection, happened)
 
 
 def _trim_number(connection: sqlite3.Connection, pipeline_id: str | None) -> None:
