@@ -57,7 +57,8 @@ ARROWS: dict[str, set[str]] = {
     "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
     # beside the way
-    "auth": PURE | {"settings", "store", "keyring"},
+    "audit": PURE | {"store"},
+    "auth": PURE | {"audit", "settings", "store", "keyring"},
     "collector": PURE | {"assets", "configuration", "store", "live"},
     "services": {
         "auth",
@@ -74,6 +75,7 @@ ARROWS: dict[str, set[str]] = {
     | FRAME
     | {
         "addresses",
+        "audit",
         "auth",
         "collector",
         "jsonpaths",
@@ -84,7 +86,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ui": PURE
     | FRAME
-    | {"assets", "auth", "collector", "management", "services", "vendors", "vendors.declaration"},
+    | {"assets", "audit", "auth", "collector", "management", "services", "vendors", "vendors.declaration"},
     "twins": PURE | {"assets"},
     "health": {"errors", "store"},
     "server": {"errors"},

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from datafly_lite.audit import Actor, acting
 from datafly_lite.auth import User, require
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.clock import new_id
@@ -47,6 +48,12 @@ def address_of(request: Request, settings: Settings) -> str:
     peer = request.client.host if request.client else None
     trusted = networks(settings.trusted_proxies, setting="trusted_proxies")
     return client_address(peer, request.headers.get("x-forwarded-for", ""), trusted) or ""
+
+
+def actor_of(request: Request, user: User | None, settings: Settings) -> Actor:
+    """Who the audit log says it was, on a request that nobody signed in to as well."""
+    user_id, email = (user.id, user.email) if user else (None, None)
+    return Actor(user_id, email, address_of(request, settings) or None, request.headers.get("user-agent"))
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -163,7 +170,8 @@ class Resource:
             raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
         role, handler = self._methods[method]
         caller = await self._caller(request, role) if role else None
-        response = await handler(Call(self._services, request, caller))
+        with acting(actor_of(request, caller, self._services.settings)):
+            response = await handler(Call(self._services, request, caller))
         await response(scope, receive, send)
 
     async def _caller(self, request: Request, role: str) -> User:

@@ -10,9 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from datafly_lite.audit import acting
 from datafly_lite.auth import User, require, session_token_of
 from datafly_lite.errors import AdminError, StorageBroken, StorageUnavailable
-from datafly_lite.management.http import error_response, request_id_of
+from datafly_lite.management.http import actor_of, error_response, request_id_of
 from datafly_lite.services import Services
 from datafly_lite.ui.csrf import check_same_site
 from datafly_lite.ui.headers import page_headers
@@ -71,7 +72,8 @@ class Page:
                 if user is None:
                     return _log_in_first(request)
                 require(user, role)
-            return await handler(Visit(self._services, request, request_id, user))
+            with acting(actor_of(request, user, self._services.settings)):
+                return await handler(Visit(self._services, request, request_id, user))
         except ClientDisconnect:
             raise
         except Exception as error:
