@@ -359,25 +359,3 @@ CREATE TRIGGER audit_logs_never_change BEFORE UPDATE ON audit_logs
 BEGIN
     SELECT raise(ABORT, 'an entry of the audit log never changes');
 END;
-
--- Who changed what, and who came in: written in the transaction of the change, kept for 90 days.
-CREATE TABLE audit_logs (
-    number        INTEGER PRIMARY KEY AUTOINCREMENT,  -- rises in the order of the changes
-    id            TEXT NOT NULL,                      -- log_…
-    action        TEXT NOT NULL,                      -- 'pipeline.updated', 'auth.login', …
-    user_id       TEXT,                               -- none = the program, its operator, or somebody unknown
-    user_email    TEXT,                               -- as it was then; of a failed log-in the one that was tried
-    resource_type TEXT NOT NULL,
-    resource_id   TEXT,
-    changes       TEXT NOT NULL,                      -- JSON {field: {"old", "new"}}, secrets masked
-    ip_address    TEXT,
-    user_agent    TEXT,
-    at_ms         INTEGER NOT NULL
-) STRICT;
-CREATE INDEX audit_logs_by_action ON audit_logs (action);
-CREATE INDEX audit_logs_by_user ON audit_logs (user_id);
-CREATE INDEX audit_logs_by_resource ON audit_logs (resource_id);
-CREATE TRIGGER audit_logs_never_change BEFORE UPDATE ON audit_logs
-BEGIN
-    SELECT raise(ABORT, 'an entry of the audit log never changes');
-END;
