@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import anyio
@@ -22,6 +23,9 @@ __all__ = ["Build", "CollectorBuilder", "check_builder_config"]
 
 INTERRUPTED = "the server stopped during this build; start another one"
 UNEXPECTED = "the build failed unexpectedly; the server's log says why"
+
+Write = Callable[..., Awaitable[None]]
+"""`write(work, *args)` calls `work(connection, *args)` in a transaction, as Store.write does."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,17 +80,22 @@ class CollectorBuilder:
         """Let `run` finish what was started."""
         self._jobs.put_nowait(None)
 
-    async def start(self, pipeline_id: str, pipeline_key: str, config: dict[str, Any]) -> str:
-        """Record a build for `run` to do; its id. Raises AdminError for a wrong `config`."""
+    async def start(
+        self, pipeline_id: str, pipeline_key: str, config: dict[str, Any], write: Write | None = None
+    ) -> str:
+        """Record a build for `run` to do; its id. Raises AdminError for a wrong `config`.
+
+        `write` records it where more than the build goes into the transaction.
+        """
         check_builder_config(config)
-        job = await self._record(pipeline_id, pipeline_key, config)
+        job = await self._record(pipeline_id, pipeline_key, config, write or self._store.write)
         self._jobs.put_nowait(job)
         return job.build_id
 
     async def build_now(self, pipeline_id: str, pipeline_key: str, config: dict[str, Any]) -> Build | None:
         """Build and wait; the newest build then, ready or failed."""
         with anyio.CancelScope(shield=True):  # a client that leaves must not leave a build half done
-            await self._perform(await self._record(pipeline_id, pipeline_key, config))
+            await self._perform(await self._record(pipeline_id, pipeline_key, config, self._store.write))
         return await self.latest(pipeline_id)
 
     async def latest(self, pipeline_id: str) -> Build | None:
@@ -126,10 +135,12 @@ class CollectorBuilder:
         row = await self._store.read(rows.latest_ready, pipeline_id)
         return None if row is None else script_of(row)
 
-    async def _record(self, pipeline_id: str, pipeline_key: str, config: dict[str, Any]) -> _Job:
+    async def _record(
+        self, pipeline_id: str, pipeline_key: str, config: dict[str, Any], write: Write
+    ) -> _Job:
         job = _Job(new_id("bld"), pipeline_id, pipeline_key, config)
         self._own.add(job.build_id)
-        await self._store.write(rows.start, job.build_id, pipeline_id, self._clock())
+        await write(rows.start, job.build_id, pipeline_id, self._clock())
         return job
 
     async def _perform_or_log(self, job: _Job) -> None:

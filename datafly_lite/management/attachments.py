@@ -8,7 +8,9 @@ from typing import Any
 
 from datafly_lite.clock import iso_s, new_id
 from datafly_lite.errors import AdminError
+from datafly_lite.management import auditing
 from datafly_lite.management import fields as f
+from datafly_lite.management.auditing import Audited, Changed
 from datafly_lite.management.pipelines import found_pipeline
 from datafly_lite.services import Services
 from datafly_lite.store import integrations as rows
@@ -41,7 +43,7 @@ async def attach(services: Services, pipeline_id: str, fields: dict[str, Any]) -
         "pipeline_id": pipeline_id,
         "now_ms": services.clock(),
     }
-    attached = await services.store.write(_attach, columns)
+    attached = await auditing.write(services, Audited("attachment.created", "attachment"), _attach, columns)
     await services.configuration.reload()
     return attached
 
@@ -50,8 +52,10 @@ async def update_attachment(
     services: Services, pipeline_id: str, attachment_id: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
     """Change `{revision_id?, enabled?, mode?}`. Sending again ends the trouble that had stopped it."""
-    given = f.checked(fields, UPDATE_CHECKS)
-    updated = await services.store.write(_update, pipeline_id, attachment_id, given, services.clock())
+    given, audited = f.checked(fields, UPDATE_CHECKS), Audited("attachment.updated", "attachment")
+    updated = await auditing.write(
+        services, audited, _update, pipeline_id, attachment_id, given, services.clock()
+    )
     await services.configuration.reload()
     services.wake_delivery([attachment_id])
     return updated
@@ -59,7 +63,8 @@ async def update_attachment(
 
 async def detach(services: Services, pipeline_id: str, attachment_id: str) -> None:
     """What waits for it is dropped with the reason `routing`. Raises NOT_FOUND."""
-    await services.store.write(_detach, pipeline_id, attachment_id, services.clock())
+    audited = Audited("attachment.deleted", "attachment")
+    await auditing.write(services, audited, _detach, pipeline_id, attachment_id, services.clock())
     await services.configuration.reload()
 
 
@@ -76,7 +81,7 @@ def _get(connection: sqlite3.Connection, pipeline_id: str, attachment_id: str) -
     return row
 
 
-def _attach(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> dict[str, Any]:
+def _attach(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> Changed[dict[str, Any]]:
     pipeline_id, integration_id = columns["pipeline_id"], columns["integration_id"]
     found_pipeline(connection, pipeline_id)
     integration = rows.one(connection, integration_id)
@@ -88,7 +93,7 @@ def _attach(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> dict[
     attachment_id = rows.attach(connection, {**columns, "revision_id": revision_id})
     if attachment_id is None:
         raise AdminError("CONFLICT", "this integration is on this pipeline already")
-    return _attachment(_get(connection, pipeline_id, attachment_id))
+    return auditing.created(_attachment(_get(connection, pipeline_id, attachment_id)))
 
 
 def _update(
@@ -97,18 +102,21 @@ def _update(
     attachment_id: str,
     given: Mapping[str, Any],
     now_ms: int,
-) -> dict[str, Any]:
+) -> Changed[dict[str, Any]]:
     row = _get(connection, pipeline_id, attachment_id)
     _check_revision(connection, row["integration_id"], given.get("revision_id", row["revision_id"]))
     after = {**dict(row), **given, "updated_at_ms": now_ms}
     sends = after["enabled"] and after["mode"] != "paused"
     rows.update_attachment(connection, {**after, "trouble": None if sends else row["trouble"]})
-    return _attachment(_get(connection, pipeline_id, attachment_id))
+    return auditing.updated(_attachment(row), _attachment(_get(connection, pipeline_id, attachment_id)))
 
 
-def _detach(connection: sqlite3.Connection, pipeline_id: str, attachment_id: str, now_ms: int) -> None:
-    _get(connection, pipeline_id, attachment_id)
+def _detach(
+    connection: sqlite3.Connection, pipeline_id: str, attachment_id: str, now_ms: int
+) -> Changed[None]:
+    before = _attachment(_get(connection, pipeline_id, attachment_id))
     rows.detach(connection, attachment_id, now_ms)
+    return auditing.deleted(before)
 
 
 def _check_revision(connection: sqlite3.Connection, integration_id: str, revision_id: str) -> None:

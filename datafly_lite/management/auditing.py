@@ -32,12 +32,22 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from datafly_lite import audit
-from datafly_lite.audit import SECRET_CHANGED, Audited, Changed, created, deleted, differences, updated
+from datafly_lite.audit import (
+    SECRET_CHANGED,
+    Audited,
+    Change,
+    Changed,
+    created,
+    deleted,
+    differences,
+    updated,
+)
 from datafly_lite.services import Services
 
 __all__ = [
     "SECRET_CHANGED",
     "Audited",
+    "Change",
     "Changed",
     "created",
     "deleted",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +11,8 @@ import msgspec
 from datafly_lite.clock import iso_s
 from datafly_lite.collector.builder import Build
 from datafly_lite.errors import AdminError
+from datafly_lite.management import auditing
+from datafly_lite.management.auditing import Audited, Changed
 from datafly_lite.management.pipelines import get_pipeline
 from datafly_lite.services import Services
 
@@ -16,7 +20,12 @@ from datafly_lite.services import Services
 async def start_build(services: Services, pipeline_id: str) -> dict[str, Any]:
     """`{"status": "building", "pipeline_id"}`; the build goes on in the background. Raises NOT_FOUND."""
     pipeline = await get_pipeline(services, pipeline_id)
-    await services.builder.start(pipeline_id, pipeline["pipeline_key"], pipeline["js_builder_config"])
+
+    async def write(start: Callable[..., None], *args: Any) -> None:
+        audited = Audited("pipeline.collector_built", "pipeline")
+        await auditing.write(services, audited, _start, pipeline_id, start, args)
+
+    await services.builder.start(pipeline_id, pipeline["pipeline_key"], pipeline["js_builder_config"], write)
     return {"status": "building", "pipeline_id": pipeline_id}
 
 
@@ -37,6 +46,13 @@ async def download(services: Services, pipeline_id: str) -> tuple[str, bytes]:
     if script is None:
         raise AdminError("NOT_FOUND", "no collector is ready for this pipeline: build one first")
     return pipeline["js_builder_config"]["script_filename"], script.plain
+
+
+def _start(
+    connection: sqlite3.Connection, pipeline_id: str, start: Callable[..., None], args: tuple[Any, ...]
+) -> Changed[None]:
+    start(connection, *args)
+    return Changed(None, pipeline_id, {})
 
 
 def _status(build: Build) -> dict[str, Any]:

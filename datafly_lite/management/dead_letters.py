@@ -9,7 +9,9 @@ from typing import Any
 from datafly_lite.clock import iso
 from datafly_lite.errors import AdminError
 from datafly_lite.events import DropReason
+from datafly_lite.management import auditing
 from datafly_lite.management import fields as f
+from datafly_lite.management.auditing import Audited, Changed
 from datafly_lite.management.paging import check_limit, decode_cursor, page
 from datafly_lite.services import Services
 from datafly_lite.store import dead_letters as rows
@@ -48,7 +50,8 @@ async def replay(
 
     Exactly one of `ids` and `filter`; an empty filter is all. Raises VALIDATION_ERROR.
     """
-    replayed, attachments = await services.store.write(_replay, _selection(ids, filter), services.clock())
+    audited, selection = Audited("dead_letters.replayed", "dead_letters"), _selection(ids, filter)
+    replayed, attachments = await auditing.write(services, audited, _replay, selection, services.clock())
     services.wake_delivery(attachments)
     return replayed
 
@@ -57,8 +60,8 @@ async def discard(
     services: Services, *, ids: Sequence[int] | None = None, filter: Mapping[str, Any] | None = None
 ) -> int:
     """Never send them; how many. They count as dropped. Selected as for `replay`."""
-    selection = _selection(ids, filter)
-    return await services.store.write(rows.discard, selection, DropReason.DISCARDED, services.clock())
+    audited, selection = Audited("dead_letters.discarded", "dead_letters"), _selection(ids, filter)
+    return await auditing.write(services, audited, _discard, selection, services.clock())
 
 
 def _selection(ids: Any, filter: Any) -> dict[str, Any]:
@@ -71,10 +74,22 @@ def _selection(ids: Any, filter: Any) -> dict[str, Any]:
 
 def _replay(
     connection: sqlite3.Connection, selection: Mapping[str, Any], now_ms: int
-) -> tuple[int, set[str]]:
+) -> Changed[tuple[int, set[str]]]:
     found = rows.matching(connection, selection)
-    replayed = deliveries.replay(connection, [row["id"] for row in found], now_ms)
-    return max(replayed, 0), {row["pipeline_integration_id"] for row in found}
+    replayed = max(deliveries.replay(connection, [row["id"] for row in found], now_ms), 0)
+    attachments = {row["pipeline_integration_id"] for row in found}
+    return Changed((replayed, attachments), None, _changes(selection, replayed))
+
+
+def _discard(connection: sqlite3.Connection, selection: Mapping[str, Any], now_ms: int) -> Changed[int]:
+    discarded = rows.discard(connection, selection, DropReason.DISCARDED, now_ms)
+    return Changed(discarded, None, _changes(selection, discarded))
+
+
+def _changes(selection: Mapping[str, Any], number: int) -> dict[str, auditing.Change] | None:
+    """How many, and by what they were selected; None where there were none."""
+    told = {"number": number, "selection": dict(selection)}
+    return auditing.differences({}, told) if number else None
 
 
 def _shown(row: sqlite3.Row) -> dict[str, Any]:

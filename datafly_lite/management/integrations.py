@@ -16,8 +16,10 @@ from datafly_lite.addresses import check_url
 from datafly_lite.clock import iso_s, new_id
 from datafly_lite.errors import AdminError
 from datafly_lite.keyring import Keyring
+from datafly_lite.management import auditing
 from datafly_lite.management import fields as f
 from datafly_lite.management.attachments import attach, detach, list_attachments, update_attachment
+from datafly_lite.management.auditing import SECRET_CHANGED, Audited, Changed
 from datafly_lite.services import Services
 from datafly_lite.settings import Settings, networks
 from datafly_lite.store import accounts
@@ -86,12 +88,14 @@ async def create_integration(
         "created_by": created_by,
         "now_ms": services.clock(),
     }
-    return await services.store.write(_create, columns, services.keyring)
+    audited = Audited("integration.created", "integration")
+    return await auditing.write(services, audited, _create, columns, services.keyring)
 
 
 async def delete_integration(services: Services, integration_id: str) -> None:
     """Raises NOT_FOUND, and CONFLICT while a pipeline has it."""
-    await services.store.write(_delete, integration_id, services.clock())
+    audited = Audited("integration.deleted", "integration")
+    await auditing.write(services, audited, _delete, integration_id, services.clock())
 
 
 async def list_revisions(services: Services, integration_id: str) -> list[dict[str, Any]]:
@@ -109,7 +113,10 @@ async def create_revision(
     integration = await get_integration(services, integration_id)
     check_config(VENDORS[integration["vendor"]], given["config"], check_url=url_check(services.settings))
     columns = {"change_summary": "", **given, "created_by": created_by, "now_ms": services.clock()}
-    return await services.store.write(_create_revision, integration_id, columns, services.keyring)
+    audited = Audited("revision.created", "revision")
+    return await auditing.write(
+        services, audited, _create_revision, integration_id, columns, services.keyring
+    )
 
 
 async def get_revision(services: Services, integration_id: str, number: int) -> dict[str, Any]:
@@ -139,19 +146,21 @@ def _get(connection: sqlite3.Connection, integration_id: str) -> dict[str, Any]:
     return {**shown, "revision": _get_revision(connection, integration_id, row["latest_revision"])}
 
 
-def _create(connection: sqlite3.Connection, columns: Mapping[str, Any], keyring: Keyring) -> dict[str, Any]:
+def _create(
+    connection: sqlite3.Connection, columns: Mapping[str, Any], keyring: Keyring
+) -> Changed[dict[str, Any]]:
     if rows.name_is_taken(connection, columns["name"]):
         message = "another integration has it"
         raise AdminError("CONFLICT", f"name: {message}", details=[{"field": "name", "message": message}])
     accounts.ensure_organisation(connection, new_id("org"), columns["now_ms"])
     rows.insert(connection, columns)
     _create_revision(connection, columns["id"], {"change_summary": "Created", **columns}, keyring)
-    return _get(connection, columns["id"])
+    return auditing.created(_get(connection, columns["id"]))
 
 
 def _create_revision(
     connection: sqlite3.Connection, integration_id: str, columns: Mapping[str, Any], keyring: Keyring
-) -> dict[str, Any]:
+) -> Changed[dict[str, Any]]:
     integration = found_integration(connection, integration_id)
     number = (integration["latest_revision"] or 0) + 1
     vendor, base = VENDORS[integration["vendor"]], columns.get("base_revision", number - 1)
@@ -167,7 +176,24 @@ def _create_revision(
         "secrets_ciphertext": keyring.encrypt(msgspec.json.encode(secrets)),
     }
     rows.insert_revision(connection, row)
-    return _get_revision(connection, integration_id, number)
+    made = _get_revision(connection, integration_id, number)
+    return Changed(made, made["id"], _changes_of_revision(connection, made, secrets, keyring))
+
+
+def _changes_of_revision(
+    connection: sqlite3.Connection, made: Mapping[str, Any], secrets: Mapping[str, str], keyring: Keyring
+) -> dict[str, auditing.Change]:
+    """Against the newest one before it, whichever it was made from: that is what it takes the place of."""
+    number = made["revision_number"] - 1
+    config, kept = _base_revision(connection, made["integration_id"], number, keyring)
+    before = {"integration_id": made["integration_id"], "revision_number": number or None, "config": config}
+    shown = {name: made[name] for name in ("integration_id", "revision_number", "config", "change_summary")}
+    others = [name for name, secret in secrets.items() if kept.get(name, secret) != secret]
+    return {
+        "integration_id": {"old": made["integration_id"], "new": made["integration_id"]},
+        **auditing.differences(before, shown),
+        **{f"config.{name}": SECRET_CHANGED for name in others},
+    }
 
 
 def _base_revision(
@@ -183,11 +209,12 @@ def _base_revision(
     return msgspec.json.decode(revision["config"]), secrets
 
 
-def _delete(connection: sqlite3.Connection, integration_id: str, now_ms: int) -> None:
-    found_integration(connection, integration_id)
+def _delete(connection: sqlite3.Connection, integration_id: str, now_ms: int) -> Changed[None]:
+    before = _get(connection, integration_id)
     if rows.is_attached(connection, integration_id):
         raise AdminError("CONFLICT", "a pipeline still has this integration: detach it first")
     rows.soft_delete(connection, integration_id, now_ms)
+    return auditing.deleted(before)
 
 
 def _list_revisions(connection: sqlite3.Connection, integration_id: str) -> list[dict[str, Any]]:

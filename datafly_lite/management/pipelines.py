@@ -13,7 +13,9 @@ import msgspec
 from datafly_lite.clock import iso_s, new_id, new_token
 from datafly_lite.collector.builder import check_builder_config
 from datafly_lite.errors import AdminError
+from datafly_lite.management import auditing
 from datafly_lite.management import fields as f
+from datafly_lite.management.auditing import SECRET_CHANGED, Audited, Changed
 from datafly_lite.management.paging import check_limit, check_offset
 from datafly_lite.services import Services
 from datafly_lite.store import accounts
@@ -144,7 +146,7 @@ async def create_pipeline(services: Services, fields: dict[str, Any]) -> dict[st
         "created_at_ms": now_ms,
         "updated_at_ms": now_ms,
     }
-    made = await services.store.write(_create, columns)
+    made = await auditing.write(services, Audited("pipeline.created", "pipeline"), _create, columns)
     await services.configuration.reload()
     shown = {**made, "pipeline_key_secret": secret}
     return {name: shown[name] for name in AS_CREATED}
@@ -160,24 +162,25 @@ async def update_pipeline(services: Services, pipeline_id: str, fields: dict[str
 
     Read-only fields may be sent back as they were read.
     """
-    updated = await services.store.write(_update, pipeline_id, fields, services.clock())
+    audited = Audited("pipeline.updated", "pipeline")
+    updated = await auditing.write(services, audited, _update, pipeline_id, fields, services.clock())
     await services.configuration.reload()
     return updated
 
 
 async def delete_pipeline(services: Services, pipeline_id: str) -> dict[str, Any]:
     """`{"status": "deleted"}`: its key is refused at once, and what waits for its integrations is dropped."""
-    await services.store.write(_delete, pipeline_id, services.clock())
+    audited = Audited("pipeline.deleted", "pipeline")
+    await auditing.write(services, audited, _delete, pipeline_id, services.clock())
     await services.configuration.reload()
     return {"status": "deleted"}
 
 
 async def rotate_secret(services: Services, pipeline_id: str) -> dict[str, Any]:
     """`{"pipeline_key", "pipeline_key_secret", "pipeline_key_secret_prefix"}`; the old one ends at once."""
-    secret = new_token("sk")
-    key = await services.store.write(
-        _rotate, pipeline_id, _secret_columns(services, secret), services.clock()
-    )
+    secret, audited = new_token("sk"), Audited("pipeline.secret_rotated", "pipeline")
+    columns = {**_secret_columns(services, secret), "updated_at_ms": services.clock()}
+    key = await auditing.write(services, audited, _rotate, pipeline_id, columns)
     await services.configuration.reload()
     return {
         "pipeline_key": key,
@@ -191,7 +194,7 @@ async def create_token(services: Services, pipeline_id: str) -> dict[str, Any]:
     text, now_ms = new_token("ct"), services.clock()
     expires_at_ms = now_ms + CHALLENGE_TTL_MS
     token = accounts.Token(accounts.digest_of(text), "challenge", pipeline_id, None, now_ms, expires_at_ms)
-    await services.store.write(_insert_challenge, token)
+    await auditing.write(services, Audited("pipeline.token_created", "pipeline"), _insert_challenge, token)
     return {"token": text, "expires_at": iso_s(expires_at_ms)}
 
 
@@ -211,17 +214,17 @@ def _get(connection: sqlite3.Connection, pipeline_id: str) -> dict[str, Any]:
     return _object(row, accounts.organisation_id(connection))
 
 
-def _create(connection: sqlite3.Connection, columns: dict[str, Any]) -> dict[str, Any]:
+def _create(connection: sqlite3.Connection, columns: dict[str, Any]) -> Changed[dict[str, Any]]:
     accounts.ensure_organisation(connection, new_id("org"), columns["created_at_ms"])
     slug = columns["slug"] or _free_slug(connection, columns["name"])
     _check_slug(connection, slug, columns["id"])
     rows.insert(connection, {**columns, "slug": slug})
-    return _get(connection, columns["id"])
+    return auditing.created(_get(connection, columns["id"]))
 
 
 def _update(
     connection: sqlite3.Connection, pipeline_id: str, fields: dict[str, Any], now_ms: int
-) -> dict[str, Any]:
+) -> Changed[dict[str, Any]]:
     row = found_pipeline(connection, pipeline_id)
     before = _object(row, accounts.organisation_id(connection))
     given = f.checked(_without_unchanged(fields, before), CHECKS)
@@ -231,25 +234,29 @@ def _update(
     _check_slug(connection, after["slug"], pipeline_id)
     columns = {**dict(row), **_columns(after), "slug": after["slug"], "updated_at_ms": now_ms}
     rows.update(connection, columns)
-    return _get(connection, pipeline_id)
+    return auditing.updated(before, _get(connection, pipeline_id))
 
 
-def _delete(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> None:
-    found_pipeline(connection, pipeline_id)
+def _delete(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> Changed[None]:
+    before = _get(connection, pipeline_id)
     rows.soft_delete(connection, pipeline_id, now_ms)
     rows.drop_pending(connection, pipeline_id, now_ms)
     accounts.delete_tokens_of(connection, pipeline_id)
+    return auditing.deleted(before)
 
 
-def _rotate(connection: sqlite3.Connection, pipeline_id: str, secret: Mapping[str, Any], now_ms: int) -> str:
+def _rotate(connection: sqlite3.Connection, pipeline_id: str, columns: Mapping[str, Any]) -> Changed[str]:
     row = found_pipeline(connection, pipeline_id)
-    rows.update(connection, {**dict(row), **secret, "updated_at_ms": now_ms})
-    return str(row["pipeline_key"])
+    rows.update(connection, {**dict(row), **columns})
+    prefixes = {"old": row["secret_prefix"], "new": columns["secret_prefix"]}
+    changes = {"pipeline_key_secret": SECRET_CHANGED, "pipeline_key_secret_prefix": prefixes}
+    return Changed(str(row["pipeline_key"]), pipeline_id, changes)
 
 
-def _insert_challenge(connection: sqlite3.Connection, token: accounts.Token) -> None:
-    found_pipeline(connection, token.subject or "")
+def _insert_challenge(connection: sqlite3.Connection, token: accounts.Token) -> Changed[None]:
+    row = found_pipeline(connection, token.subject or "")
     accounts.insert_tokens(connection, [token])
+    return Changed(None, row["id"], {"expires_at": {"old": None, "new": iso_s(token.expires_at_ms)}})
 
 
 def _check_slug(connection: sqlite3.Connection, slug: str, pipeline_id: str) -> None:

@@ -16,7 +16,9 @@ from datafly_lite.clock import iso_s, new_id
 from datafly_lite.errors import AdminError
 from datafly_lite.jsonpaths import LONGEST_CHARS, parse
 from datafly_lite.keyring import Keyring
+from datafly_lite.management import auditing
 from datafly_lite.management import fields as f
+from datafly_lite.management.auditing import Audited, Changed
 from datafly_lite.management.pipelines import found_pipeline
 from datafly_lite.services import Services
 from datafly_lite.store import webhook_sources as rows
@@ -159,9 +161,10 @@ async def create_webhook_source(
     if given.get("signing_secret") == MASK:
         raise AdminError.invalid("signing_secret", "*** stands for a stored secret, and there is none")
     columns = {"id": source_id or new_id("wh"), "now_ms": services.clock()}
-    row = await services.store.write(_create, _with_defaults(given), columns, services.keyring)
+    audited = Audited("webhook_source.created", "webhook_source")
+    made = await auditing.write(services, audited, _create, _with_defaults(given), columns, services)
     await services.configuration.reload()
-    return _object(row, services)
+    return made
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
@@ -176,14 +179,16 @@ async def update_webhook_source(services: Services, source_id: str, fields: dict
     """
     before = await get_webhook_source(services, source_id)
     given = f.checked(_without_unchanged(fields, before), CHECKS)
-    row = await services.store.write(_update, source_id, given, services.clock(), services.keyring)
+    audited = Audited("webhook_source.updated", "webhook_source")
+    updated = await auditing.write(services, audited, _update, source_id, given, services)
     await services.configuration.reload()
-    return _object(row, services)
+    return updated
 
 
 async def delete_webhook_source(services: Services, source_id: str) -> None:
     """Nothing is taken from it any more. Raises NOT_FOUND."""
-    await services.store.write(_delete, source_id, services.clock())
+    audited = Audited("webhook_source.deleted", "webhook_source")
+    await auditing.write(services, audited, _delete, source_id, services)
     await services.configuration.reload()
 
 
@@ -198,31 +203,35 @@ def _found(connection: sqlite3.Connection, source_id: str) -> sqlite3.Row:
 
 
 def _create(
-    connection: sqlite3.Connection, values: dict[str, Any], columns: dict[str, Any], keyring: Keyring
-) -> sqlite3.Row:
+    connection: sqlite3.Connection, values: dict[str, Any], columns: dict[str, Any], services: Services
+) -> Changed[dict[str, Any]]:
     _check_pipeline(connection, values["pipeline_id"])
     if rows.id_was_taken(connection, columns["id"]):
         raise AdminError("CONFLICT", "another webhook source has this address")
-    rows.insert(connection, {**columns, **_columns(values, keyring)})
-    return _found(connection, columns["id"])
+    rows.insert(connection, {**columns, **_columns(values, services.keyring)})
+    return auditing.created(_object(_found(connection, columns["id"]), services))
 
 
 def _update(
-    connection: sqlite3.Connection, source_id: str, given: dict[str, Any], now_ms: int, keyring: Keyring
-) -> sqlite3.Row:
-    row = _found(connection, source_id)
+    connection: sqlite3.Connection, source_id: str, given: dict[str, Any], services: Services
+) -> Changed[dict[str, Any]]:
+    row, keyring = _found(connection, source_id), services.keyring
+    kept = _secret(row, keyring)
     values = {**_values(row, keyring), **given}
     if given.get("signing_secret") == MASK:
-        values["signing_secret"] = _secret(row, keyring)
+        values["signing_secret"] = kept
     if values["pipeline_id"] != row["pipeline_id"]:
         _check_pipeline(connection, values["pipeline_id"])
-    rows.update(connection, {"id": source_id, "now_ms": now_ms, **_columns(values, keyring)})
-    return _found(connection, source_id)
+    rows.update(connection, {"id": source_id, "now_ms": services.clock(), **_columns(values, keyring)})
+    has_another = kept and values["signing_secret"] and kept != values["signing_secret"]
+    after = _object(_found(connection, source_id), services)
+    return auditing.updated(_object(row, services), after, ["signing_secret"] if has_another else [])
 
 
-def _delete(connection: sqlite3.Connection, source_id: str, now_ms: int) -> None:
-    _found(connection, source_id)
-    rows.soft_delete(connection, source_id, now_ms)
+def _delete(connection: sqlite3.Connection, source_id: str, services: Services) -> Changed[None]:
+    before = _object(_found(connection, source_id), services)
+    rows.soft_delete(connection, source_id, services.clock())
+    return auditing.deleted(before)
 
 
 def _check_pipeline(connection: sqlite3.Connection, pipeline_id: str) -> None:
