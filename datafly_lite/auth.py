@@ -7,25 +7,42 @@ database logs nobody in (design.md, 4.9). What they look like on the wire is the
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
-import msgspec
 import structlog
 
 from datafly_lite import auth_transactions as transactions
 from datafly_lite.auth_limits import Ceiling, Failures, Sender, sender_of
 from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
-from datafly_lite.clock import Clock, iso_s, new_id, new_token
+from datafly_lite.auth_people import (
+    LONGEST_EMAIL,
+    ROLES,
+    User,
+    checked_email,
+    checked_name,
+    require,
+    user_of,
+)
+from datafly_lite.clock import Clock, new_id, new_token
 from datafly_lite.errors import AdminError
 from datafly_lite.settings import Settings
 from datafly_lite.store import Store, accounts
 
-ROLES = ("viewer", "editor", "admin", "owner")
-"""From the least to the most."""
+__all__ = [
+    "ROLES",
+    "SECURE_SESSION_COOKIE",
+    "SESSION_ABSOLUTE_MS",
+    "SESSION_COOKIE",
+    "SESSION_IDLE_MS",
+    "Authority",
+    "User",
+    "require",
+    "session_cookie",
+    "session_token_of",
+]
 
 LINK_TTL_MS = 30 * 60_000
 SESSION_IDLE_MS = 2 * 3_600_000
@@ -40,32 +57,10 @@ SECURE_SESSION_COOKIE = "__Host-datafly_session"
 SESSION_COOKIE = "datafly_session"
 """The first over https, where browsers let no other site or page set it; the second over plain http."""
 
-EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
-LONGEST_EMAIL = 300
-LONGEST_NAME = 200
 TOKEN_LENGTH = 50
 """Characters of 36: 258 bits."""
 
 log = structlog.get_logger(__name__)
-
-
-class User(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who may come in. Times as the management API prints them."""
-
-    id: str
-    email: str
-    name: str
-    role: str
-    status: str
-    last_login_at: str | None
-    created_at: str
-    updated_at: str
-
-
-def require(user: User, role: str) -> None:
-    """Raise FORBIDDEN unless the user has this role or a greater one."""
-    if ROLES.index(user.role) < ROLES.index(role):
-        raise AdminError("FORBIDDEN", f"this needs the role {role}; yours is {user.role}")
 
 
 def session_cookie(base_url: str) -> str:
@@ -107,7 +102,7 @@ class Authority:
     async def owner(self) -> User | None:
         """The one owner."""
         row = await self._store.read(accounts.owner)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def new_setup_link(self, base_url: str) -> str | None:
         """`{base}/setup?token=...` for 30 minutes and one use; None where there is an owner.
@@ -126,7 +121,7 @@ class Authority:
         """Make the owner. Of two at once one wins, the other gets GONE."""
         await self.check_setup_token(token)
         fields = await self._new_user(email, password, name, "owner")
-        return _user(
+        return user_of(
             await self._store.write(transactions.set_up, accounts.digest_of(token), fields, self._clock())
         )
 
@@ -136,7 +131,7 @@ class Authority:
             return None
         fields = await self._new_user(email, password, name, "owner")
         row = await self._store.write(transactions.insert_first_owner, fields)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def new_sign_in_link(self, base_url: str, user_id: str) -> str:
         """`{base}/sign-in?token=...`: signs this user in once within 30 minutes."""
@@ -147,7 +142,7 @@ class Authority:
     async def follow_sign_in_link(self, token: str) -> User:
         """The link's user; GONE the second time."""
         digest = accounts.digest_of(token)
-        return _user(await self._store.write(transactions.follow_sign_in_link, digest, self._clock()))
+        return user_of(await self._store.write(transactions.follow_sign_in_link, digest, self._clock()))
 
     # ── Log-in ───────────────────────────────────────────────────────────────────────────────
 
@@ -240,7 +235,7 @@ class Authority:
             raise AdminError("INVALID_TOKEN", "the access token is unknown or was revoked")
         if found[0]["expires_at_ms"] <= self._clock():
             raise AdminError("EXPIRED_TOKEN", "the access token has expired; refresh it")
-        return _user(found[1])
+        return user_of(found[1])
 
     # ── Sessions of the UI ───────────────────────────────────────────────────────────────────
 
@@ -259,7 +254,7 @@ class Authority:
             return None
         if touch and now_ms - found[0]["last_used_at_ms"] >= SESSION_TOUCH_MS:
             await self._store.write(accounts.touch, digest, now_ms)
-        return _user(found[1])
+        return user_of(found[1])
 
     async def close_session(self, token: str) -> None:
         """End it on the server."""
@@ -288,8 +283,8 @@ class Authority:
     async def _new_user(self, email: str, password: str, name: str, role: str) -> dict[str, Any]:
         fields = {
             "id": new_id("usr"),
-            "email": _checked_email(email),
-            "name": _checked_name(name),
+            "email": checked_email(email),
+            "name": checked_name(name),
             "role": role,
             "now_ms": self._clock(),
         }
@@ -300,38 +295,11 @@ class Authority:
         row = await self._store.read(accounts.user, user_id)
         if row is None:
             raise AdminError("NOT_FOUND", "there is no such user")
-        return _user(row)
-
-
-def _user(row: sqlite3.Row) -> User:
-    last_login_at_ms = row["last_login_at_ms"]
-    return User(
-        id=row["id"],
-        email=row["email"],
-        name=row["name"],
-        role=row["role"],
-        status=row["status"],
-        last_login_at=iso_s(last_login_at_ms) if last_login_at_ms is not None else None,
-        created_at=iso_s(row["created_at_ms"]),
-        updated_at=iso_s(row["updated_at_ms"]),
-    )
+        return user_of(row)
 
 
 def _wrong_credentials() -> AdminError:
     return AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
-
-
-def _checked_email(email: str) -> str:
-    email = email.strip().lower()
-    if not EMAIL.fullmatch(email):
-        raise AdminError.invalid("email", "must be an e-mail address")
-    return email
-
-
-def _checked_name(name: str) -> str:
-    if len(name) > LONGEST_NAME:
-        raise AdminError.invalid("name", f"must have at most {LONGEST_NAME} characters")
-    return name
 
 
 def _has_ended(session: sqlite3.Row, now_ms: int) -> bool:
