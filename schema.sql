@@ -327,7 +327,7 @@ CREATE UNIQUE INDEX users_one_owner ON users (role) WHERE role = 'owner';
 -- Tokens are opaque and only their SHA-256 is kept, so a stolen file logs nobody in.
 CREATE TABLE tokens (
     digest        BLOB PRIMARY KEY,
-    kind          TEXT NOT NULL CHECK (kind IN ('setup', 'signin', 'access', 'refresh', 'session', 'challenge')),
+    kind          TEXT NOT NULL CHECK (kind IN ('setup', 'signin', 'invite', 'access', 'refresh', 'session', 'challenge')),
     subject       TEXT,                               -- the user, or for a challenge the pipeline
     family        TEXT,                               -- one login: its access and refresh tokens
     created_at_ms INTEGER NOT NULL,
@@ -337,6 +337,21 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_subject ON tokens (subject);
 CREATE INDEX tokens_by_expiry ON tokens (expires_at_ms);
+
+-- Keys for programs. One acts for the person who made it, with no more than that person's present role.
+CREATE TABLE api_keys (
+    number          INTEGER PRIMARY KEY AUTOINCREMENT, -- rises in the order they were made
+    id              TEXT NOT NULL UNIQUE,             -- key_…
+    user_id         TEXT NOT NULL REFERENCES users (id),
+    name            TEXT NOT NULL,
+    digest          BLOB NOT NULL UNIQUE,             -- SHA-256 of ak_…, which is kept nowhere
+    prefix          TEXT NOT NULL,                    -- ak_ and four characters, to recognise it by
+    role            TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'editor', 'viewer')),
+    created_at_ms   INTEGER NOT NULL,
+    last_used_at_ms INTEGER,
+    expires_at_ms   INTEGER                           -- none = it has no end
+) STRICT;
+CREATE INDEX api_keys_by_user ON api_keys (user_id);
 
 -- Who changed what, and who came in: written in the transaction of the change, kept for 90 days.
 CREATE TABLE audit_logs (

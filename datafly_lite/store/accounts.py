@@ -74,6 +74,51 @@ def insert_user(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> sq
     return row
 
 
+def insert_invited(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> sqlite3.Row:
+    """Somebody who has no password yet, from `id, email, name, role, now_ms`."""
+    row: sqlite3.Row = connection.execute(
+        """
+        INSERT INTO users (id, email, name, role, status, created_at_ms, updated_at_ms)
+        VALUES (:id, :email, :name, :role, 'invited', :now_ms, :now_ms)
+        RETURNING *
+        """,
+        fields,
+    ).fetchone()
+    return row
+
+
+def users_after(connection: sqlite3.Connection, after: int, limit: int) -> list[sqlite3.Row]:
+    """Up to `limit` users beyond this `number`, in the order they were added."""
+    return connection.execute(
+        "SELECT rowid AS number, * FROM users WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit)
+    ).fetchall()
+
+
+def update_user(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> None:
+    """Set `name, role, status, now_ms` of the user `id`."""
+    connection.execute(
+        "UPDATE users SET name = :name, role = :role, status = :status, updated_at_ms = :now_ms WHERE id = :id",
+        fields,
+    )
+
+
+def activate_user(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> None:
+    """The invited user `id` has chosen a password: `password_hash, now_ms`, and a `name` unless None."""
+    connection.execute(
+        """
+        UPDATE users SET status = 'active', password_hash = :password_hash, name = coalesce(:name, name),
+               updated_at_ms = :now_ms
+         WHERE id = :id
+        """,
+        fields,
+    )
+
+
+def delete_user(connection: sqlite3.Connection, user_id: str) -> None:
+    """Forget a user; what refers to them must be deleted first."""
+    connection.execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+
 def user_by_email(connection: sqlite3.Connection, email: str) -> sqlite3.Row | None:
     """One user, by the address in lower case."""
     row: sqlite3.Row | None = connection.execute("SELECT * FROM users WHERE email = ?", (email,)).fetchone()
