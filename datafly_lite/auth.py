@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
 
+from datafly_lite import audit
+from datafly_lite import auth_audit as audited
 from datafly_lite import auth_transactions as transactions
+from datafly_lite.audit import Audited, Changed
 from datafly_lite.auth_limits import Ceiling, Failures, Sender, sender_of
 from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
 from datafly_lite.auth_people import (
@@ -60,6 +63,8 @@ SESSION_COOKIE = "datafly_session"
 TOKEN_LENGTH = 50
 """Characters of 36: 258 bits."""
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 
@@ -92,6 +97,7 @@ class Authority:
         self._passwords = Passwords()
         self._ceiling = Ceiling(LOGINS_A_MINUTE, clock)
         self._failures = Failures(clock)
+        self._failed_logins = audited.FailedLogins(store, clock)
 
     # ── The first owner, and one-time links ──────────────────────────────────────────────────
 
@@ -120,17 +126,15 @@ class Authority:
     async def set_up(self, token: str, email: str, password: str, name: str = "") -> User:
         """Make the owner. Of two at once one wins, the other gets GONE."""
         await self.check_setup_token(token)
-        fields = await self._new_user(email, password, name, "owner")
-        return user_of(
-            await self._store.write(transactions.set_up, accounts.digest_of(token), fields, self._clock())
-        )
+        fields, digest = await self._new_user(email, password, name, "owner"), accounts.digest_of(token)
+        return user_of(await self._audited(audited.SET_UP, audited.set_up, digest, fields, self._clock()))
 
     async def ensure_owner(self, email: str, password: str, name: str = "") -> User | None:
         """Make the owner of an empty store; None, and nothing changed, where there is one."""
         if await self.has_owner():
             return None
         fields = await self._new_user(email, password, name, "owner")
-        row = await self._store.write(transactions.insert_first_owner, fields)
+        row = await self._audited(audited.SET_UP, audited.insert_first_owner, fields)
         return user_of(row) if row else None
 
     async def new_sign_in_link(self, base_url: str, user_id: str) -> str:
@@ -142,7 +146,8 @@ class Authority:
     async def follow_sign_in_link(self, token: str) -> User:
         """The link's user; GONE the second time."""
         digest = accounts.digest_of(token)
-        return user_of(await self._store.write(transactions.follow_sign_in_link, digest, self._clock()))
+        row = await self._audited(audited.LOGIN, audited.follow_sign_in_link, digest, self._clock())
+        return user_of(row)
 
     # ── Log-in ───────────────────────────────────────────────────────────────────────────────
 
@@ -161,9 +166,13 @@ class Authority:
         self._failures.check(sender)
         await self._sleep(self._failures.hold_ms(sender) / 1000)
         row = await self._store.read(accounts.user_by_email, email)
-        known = await self._known(sender, row, password, address)
-        await self._store.write(accounts.set_last_login, known["id"], self._clock())
-        return await self._user_by_id(known["id"])
+        try:
+            known = await self._known(sender, row, password, address)
+        except AdminError as error:
+            if error.code == "INVALID_CREDENTIALS":
+                await self._failed_logins.note(sender, row["id"] if row else None, email)
+            raise
+        return user_of(await self._audited(audited.LOGIN, audited.come_in, known["id"], self._clock()))
 
     async def _known(
         self, sender: Sender, row: sqlite3.Row | None, password: str, address: str
@@ -199,7 +208,8 @@ class Authority:
 
     async def _set_password(self, user: User, new: str) -> None:
         hashed = await self._passwords.hash(new)
-        await self._store.write(accounts.set_password_hash, user.id, hashed, self._clock())
+        change = audited.set_password_hash
+        await self._audited(audited.PASSWORD_CHANGED, change, user.id, hashed, self._clock())
         self._failures.forgive_all(user.email)
 
     # ── Access and refresh tokens ────────────────────────────────────────────────────────────
@@ -216,7 +226,8 @@ class Authority:
         found = await self._store.read(accounts.token_with_user, digest, "refresh")
         family = found[0]["family"] if found else ""
         answer, tokens = self._new_pair(found[0]["subject"] if found else "", family)
-        if not await self._store.write(transactions.rotate, digest, tokens, self._clock()):
+        is_new = await self._audited(audited.REFRESH_REUSED, audited.rotate, digest, tokens, self._clock())
+        if not is_new:
             raise AdminError(
                 "INVALID_REFRESH_TOKEN", "the refresh token is unknown, expired or was used before"
             )
@@ -224,9 +235,7 @@ class Authority:
 
     async def logout(self, token: str) -> None:
         """End the log-in that this access token came from: its refresh tokens too."""
-        found = await self._store.read(accounts.token, accounts.digest_of(token), "access")
-        if found:
-            await self._store.write(accounts.delete_family, found["subject"], found["family"])
+        await self._audited(audited.LOGOUT, audited.log_out, accounts.digest_of(token), "access")
 
     async def user_of_bearer(self, token: str) -> User:
         """Whose access token it is. INVALID_TOKEN, or EXPIRED_TOKEN for a day after its end."""
@@ -258,9 +267,12 @@ class Authority:
 
     async def close_session(self, token: str) -> None:
         """End it on the server."""
-        await self._store.write(accounts.delete_token, accounts.digest_of(token))
+        await self._audited(audited.LOGOUT, audited.log_out, accounts.digest_of(token), "session")
 
     # ── Parts ────────────────────────────────────────────────────────────────────────────────
+
+    async def _audited(self, action: Audited, change: Callable[..., Changed[T]], *args: Any) -> T:
+        return await audit.write(self._store, self._clock, action, change, *args)
 
     def _new_token(
         self, prefix: str, kind: str, subject: str | None, ttl_ms: int, family: str | None = None
@@ -290,12 +302,6 @@ class Authority:
         }
         check_password(password, shortest=SHORTEST_OF_OWNER)
         return {**fields, "password_hash": await self._passwords.hash(password)}
-
-    async def _user_by_id(self, user_id: str) -> User:
-        row = await self._store.read(accounts.user, user_id)
-        if row is None:
-            raise AdminError("NOT_FOUND", "there is no such user")
-        return user_of(row)
 
 
 def _wrong_credentials() -> AdminError:

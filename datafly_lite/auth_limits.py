@@ -97,7 +97,8 @@ class Ceiling:
 class Failures:
     """Failures in a row, of each sender and on each account, whether or not anybody has that account.
 
-    They are kept in memory: no guess costs a write, and a known account takes no longer than an unknown.
+    They are kept in memory: counting a guess costs no write, and a known account takes no longer than an
+    unknown one.
     """
 
     def __init__(self, clock: Clock) -> None:
