@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from datafly_lite.configuration import Pipeline
+from datafly_lite.errors import Refused
 from datafly_lite.gateway import callers, origins
 from datafly_lite.gateway.rates import RateLimit
 from datafly_lite.gateway.timestamps import parse_ms, settled
@@ -180,19 +181,50 @@ def test_whose_address_it_is(peer: str, forwarded: str, expected: str) -> None:
     assert callers.caller(scope, headers, trusted).ip == expected
 
 
+def passes(rates: RateLimit, name: str, limit: int, events: int = 1) -> bool:
+    try:
+        rates.admit(name, limit, events)
+    except Refused as refused:
+        return refused.code != "rate_limited"
+    return True
+
+
+def wait_of(rates: RateLimit, name: str, limit: int) -> int | None:
+    with pytest.raises(Refused) as told:
+        rates.admit(name, limit)
+    return told.value.retry_after_s
+
+
 def test_the_limit_passes_exactly_its_number_a_second() -> None:
     now = [100.0]
     rates = RateLimit(lambda: now[0])
-    assert [rates.admit("a", 1_000) for _ in range(1_001)] == [True] * 1_000 + [False]
-    assert rates.admit("b", 1_000)
+    assert [passes(rates, "a", 1_000) for _ in range(1_001)] == [True] * 1_000 + [False]
+    assert passes(rates, "b", 1_000)
     now[0] = 101.0
-    assert rates.admit("a", 1_000)
+    assert passes(rates, "a", 1_000)
 
 
-def test_a_batch_counts_its_events() -> None:
-    rates = RateLimit(lambda: 5.0)
-    assert rates.admit("a", 100, 60)
-    assert not rates.admit("a", 100, 60)
-    assert rates.admit("a", 100, 40)
-    assert rates.admit("b", 100, 500), "a batch beyond the limit passes alone, else it never could"
-    assert not rates.admit("b", 100, 1)
+def test_a_batch_counts_its_events_and_owes_what_is_beyond_the_limit() -> None:
+    now = [5.0]
+    rates = RateLimit(lambda: now[0])
+    assert passes(rates, "a", 100, 99)
+    assert passes(rates, "a", 100, 500), "among single events a large batch finds its place"
+    assert wait_of(rates, "a", 100) == 5
+    now[0] = 9.9
+    assert wait_of(rates, "a", 100) == 1
+    now[0] = 10.0
+    assert passes(rates, "a", 100)
+    assert passes(rates, "b", 100, 1)
+
+
+def test_in_the_long_run_batches_keep_the_limit() -> None:
+    now, stored = [0.0], 0
+    rates = RateLimit(lambda: now[0])
+    for tenth in range(10_000):
+        now[0] = tenth / 10
+        stored += 2_500 * passes(rates, "a", 1_000, 2_500)
+    assert abs(stored - 1_000_000) <= 2_500
+
+
+def test_a_limit_of_nothing_passes_nothing() -> None:
+    assert wait_of(RateLimit(lambda: 5.0), "a", 0) == 1

@@ -6,6 +6,7 @@ docs/hostile-input.md says which case is held where, and where the product's own
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import hmac
@@ -388,7 +389,9 @@ def test_a_limit_of_a_thousand_lets_a_thousand_a_second_pass() -> None:
     rates, passed = RateLimit(lambda: now[0]), 0
     for number in range(15_000):
         now[0] = 1_000.0 + number / 1_500
-        passed += rates.admit("a", 1_000)
+        with contextlib.suppress(Refused):
+            rates.admit("a", 1_000)
+            passed += 1
     assert passed == 10_000
 
 

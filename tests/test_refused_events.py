@@ -89,7 +89,7 @@ def kept(tmp_path: Path, one: Refusal) -> sqlite3.Row:
 
     async def look() -> sqlite3.Row:
         async with open_store(tmp_path / "datafly.db") as store:
-            await Refusals(store, Clock()).keep(one)
+            await Refusals(store, Clock()).keep([one])
             return (await listed(store))[0]
 
     return anyio.run(look)
@@ -279,8 +279,8 @@ def test_the_newest_of_each_pipeline_stay(tmp_path: Path, pipeline_id: str | Non
     async def flood() -> None:
         async with open_store(tmp_path / "datafly.db") as store:
             refusals = Refusals(store, Clock())
-            await refusals.keep(refusal(body=b"mine", pipeline_id="pip_a"))
-            await refusals.keep(refusal(body=b"nobody's"))
+            await refusals.keep([refusal(body=b"mine", pipeline_id="pip_a")])
+            await refusals.keep([refusal(body=b"nobody's")])
             total = KEPT_A_PIPELINE + 2 * WAITING_A_PIPELINE
             for number in range(total):
                 refusals.note(refusal("rate_limited", b"%d" % number, pipeline_id=pipeline_id))
@@ -305,8 +305,8 @@ def test_a_row_is_gone_after_a_day_and_its_count_is_not(tmp_path: Path) -> None:
     async def wait() -> None:
         async with open_store(tmp_path / "datafly.db") as store:
             refusals = Refusals(store, clock)
-            await refusals.keep(refusal(body=b"old"))
-            await refusals.keep(refusal(body=b"newer", refused_at_ms=NOW_MS + 1))
+            await refusals.keep([refusal(body=b"old")])
+            await refusals.keep([refusal(body=b"newer", refused_at_ms=NOW_MS + 1)])
             clock.now_ms = NOW_MS + KEPT_FOR_MS - 1
             await refusals.flush()
             assert await store.read(rows) == [b"old", b"newer"]
@@ -331,7 +331,7 @@ def test_a_refused_event_is_there_after_a_restart(tmp_path: Path) -> None:
     async def after() -> None:
         async with open_store(tmp_path / "datafly.db") as store:
             assert [row["body"] for row in await listed(store)] == [b"kept"]
-            await Refusals(store, Clock()).keep(refusal())
+            await Refusals(store, Clock()).keep([refusal()])
             assert await counted(store) == {"invalid_json": 2}
 
     anyio.run(before)
@@ -355,7 +355,7 @@ async def fill(refusals: Refusals) -> int:
     """Keep until the disk is full: how many were kept."""
     for number in range(1_000):
         try:
-            await refusals.keep(refusal(body=b"x" * KEPT_BODY_BYTES))
+            await refusals.keep([refusal(body=b"x" * KEPT_BODY_BYTES)])
         except StorageUnavailable:
             return number
     raise AssertionError("the disk did not fill up")
@@ -371,7 +371,7 @@ def test_keeping_says_when_it_cannot_and_then_counts_nothing(tmp_path: Path) -> 
             assert len(await listed(store)) == done
             assert await counted(store) == {"invalid_json": done}
             with pytest.raises(StorageError):
-                await refusals.keep(refusal(body=b"x" * KEPT_BODY_BYTES))
+                await refusals.keep([refusal(body=b"x" * KEPT_BODY_BYTES)])
             await set_room(store, 1_000)
             await refusals.flush()
             assert await counted(store) == {"invalid_json": done}

@@ -28,11 +28,17 @@ MAX_GZIP_MEMBERS = 16
 """One after the other they are one file (RFC 1952, 2.2); each costs a copy of what follows it."""
 UTF8_BOM = b"\xef\xbb\xbf"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
+UP_TO_LONE = re.compile(
+    rb"((?:[^\\]++|\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|\\u(?![dD][89a-fA-F][0-9a-fA-F]{2})|\\\Z)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\Z)",
+    re.DOTALL,
 )
+"""All up to half a surrogate pair that stands alone, or up to the end: one match for each, however long."""
+MOST_MENDED = 10_000
 # Possessive, and content with a string that never ends: else each quote would be scanned to the end again.
-TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
+STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+CURLY_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 REPLACEMENT = rb"\ufffd"
 KNOWN_ENCODINGS = (b"", b"identity", b"gzip", b"x-gzip")
 decode_nothing = msgspec.json.Decoder(msgspec.Raw).decode
@@ -155,25 +161,40 @@ def _check_syntax(body: bytes) -> None:
 
 def mend_surrogates(body: bytes) -> bytes:
     """Replace each half of a surrogate pair that stands alone in an escape."""
+    mended = 0
 
-    def mended(found: re.Match[bytes]) -> bytes:
-        escape = found[0]
-        return REPLACEMENT if SURROGATE.fullmatch(escape) else escape
+    def joined(found: re.Match[bytes]) -> bytes:
+        nonlocal mended
+        mended += 1
+        if mended > MOST_MENDED:
+            raise Refused("invalid_json", f"more than {MOST_MENDED:,} halves of surrogate pairs stand alone")
+        return found[1] + (REPLACEMENT if found[2] else b"")
 
-    return ESCAPES.sub(mended, body)
+    return UP_TO_LONE.sub(joined, body)
+
+
+def check_size(raw: bytes, limit_bytes: int) -> None:
+    """Before an event is decoded: what is too large anyway must not cost more than to be weighed."""
+    if len(raw) > limit_bytes:
+        raise Refused("event_too_large", f"the event has {len(raw):,} bytes, {limit_bytes:,} are taken")
 
 
 def _check_depth(body: bytes, max_depth: int) -> None:
-    """Refuse deep nesting with a loop: what decodes at 990 levels breaks any recursion after it."""
+    """Refuse deep nesting without recursion: what decodes at 990 levels breaks any recursion after it.
+
+    Each round takes the innermost brackets away, in C: a loop over them would let a few kilobytes of
+    gzip hold up everybody for seconds.
+    """
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
-    depth = deepest = 0
-    for bracket in TOKENS.finditer(body):
-        kind = bracket[0][:1]
-        depth += (kind in b"[{") - (kind in b"]}")
-        deepest = max(deepest, depth)
-        if deepest > max_depth:
-            raise Refused("invalid_json", f"the body is nested deeper than {max_depth} levels")
+    left = STRINGS.sub(b"", body).translate(CURLY_AS_SQUARE, NO_BRACKETS)
+    for _ in range(max_depth):
+        left = left.replace(b"[]", b"")
+        if not left:
+            return
+    raise Refused(
+        "invalid_json", f"the body is nested deeper than {max_depth} levels, or its brackets are odd"
+    )
 
 
 def text(value: Any) -> str | None:

