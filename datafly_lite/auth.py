@@ -12,35 +12,41 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import anyio
+import msgspec
 import structlog
 
 from datafly_lite import audit
 from datafly_lite import auth_audit as audited
 from datafly_lite import auth_transactions as transactions
 from datafly_lite.audit import Audited, Changed
+from datafly_lite.auth_keys import Bearer, is_key, is_whole
 from datafly_lite.auth_limits import Ceiling, Failures, Sender, sender_of
 from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
 from datafly_lite.auth_people import (
+    EMAIL,
     LONGEST_EMAIL,
     ROLES,
     User,
     checked_email,
     checked_name,
+    lesser,
     require,
     user_of,
 )
 from datafly_lite.clock import Clock, new_id, new_token
 from datafly_lite.errors import AdminError
 from datafly_lite.settings import Settings
-from datafly_lite.store import Store, accounts
+from datafly_lite.store import Store, accounts, api_keys
 
 __all__ = [
+    "EMAIL",
     "ROLES",
     "SECURE_SESSION_COOKIE",
     "SESSION_ABSOLUTE_MS",
     "SESSION_COOKIE",
     "SESSION_IDLE_MS",
     "Authority",
+    "Bearer",
     "User",
     "require",
     "session_cookie",
@@ -48,10 +54,11 @@ __all__ = [
 ]
 
 LINK_TTL_MS = 30 * 60_000
+INVITATION_TTL_MS = 72 * 3_600_000
 SESSION_IDLE_MS = 2 * 3_600_000
 SESSION_ABSOLUTE_MS = 12 * 3_600_000
 SESSION_TOUCH_MS = 60_000
-"""A session's last use is written down at most this often: a page of ten requests is one change."""
+"""The last use of a session or a key is written down at most this often: ten requests are one change."""
 
 LOGINS_A_MINUTE = 10
 """For one e-mail address from one network address (spec/datafly-signal.md, 9.2)."""
@@ -97,6 +104,7 @@ class Authority:
         self._passwords = Passwords()
         self._ceiling = Ceiling(LOGINS_A_MINUTE, clock)
         self._failures = Failures(clock)
+        self._next_end = anyio.Event()
         self._failed_logins = audited.FailedLogins(store, clock)
 
     # ── The first owner, and one-time links ──────────────────────────────────────────────────
@@ -147,6 +155,26 @@ class Authority:
         """The link's user; GONE the second time."""
         digest = accounts.digest_of(token)
         row = await self._audited(audited.LOGIN, audited.follow_sign_in_link, digest, self._clock())
+        return user_of(row)
+
+    def new_invitation(self, user_id: str) -> tuple[str, accounts.Token]:
+        """What the link of an invited user says, and the row to keep: good for INVITATION_TTL_MS."""
+        return self._new_token("iv", "invite", user_id, INVITATION_TTL_MS)
+
+    async def check_invitation(self, token: str) -> User:
+        """Who was invited by it. Raises GONE, INVALID_TOKEN or EXPIRED_TOKEN."""
+        digest = accounts.digest_of(token)
+        return user_of(await self._store.read(transactions.check_invitation, digest, self._clock()))
+
+    async def accept_invitation(self, token: str, password: str, name: str = "") -> User:
+        """Who was invited, with this password from now on; an empty name leaves theirs."""
+        await self.check_invitation(token)
+        fields = {"name": checked_name(name.strip()) or None}
+        check_password(password)
+        fields["password_hash"] = await self._passwords.hash(password)
+        digest, now_ms = accounts.digest_of(token), self._clock()
+        row = await self._audited(audited.JOINED, audited.accept_invitation, digest, fields, now_ms)
+        self._failures.forgive_all(row["email"])
         return user_of(row)
 
     # ── Log-in ───────────────────────────────────────────────────────────────────────────────
@@ -211,6 +239,7 @@ class Authority:
         change = audited.set_password_hash
         await self._audited(audited.PASSWORD_CHANGED, change, user.id, hashed, self._clock())
         self._failures.forgive_all(user.email)
+        self.announce_end()
 
     # ── Access and refresh tokens ────────────────────────────────────────────────────────────
 
@@ -228,6 +257,7 @@ class Authority:
         answer, tokens = self._new_pair(found[0]["subject"] if found else "", family)
         is_new = await self._audited(audited.REFRESH_REUSED, audited.rotate, digest, tokens, self._clock())
         if not is_new:
+            self.announce_end()
             raise AdminError(
                 "INVALID_REFRESH_TOKEN", "the refresh token is unknown, expired or was used before"
             )
@@ -236,15 +266,39 @@ class Authority:
     async def logout(self, token: str) -> None:
         """End the log-in that this access token came from: its refresh tokens too."""
         await self._audited(audited.LOGOUT, audited.log_out, accounts.digest_of(token), "access")
+        self.announce_end()
 
-    async def user_of_bearer(self, token: str) -> User:
-        """Whose access token it is. INVALID_TOKEN, or EXPIRED_TOKEN for a day after its end."""
+    async def bearer(self, token: str) -> Bearer:
+        """Whom an access token or an API key stands for. INVALID_TOKEN, or EXPIRED_TOKEN: for an access
+        token for a day after its end.
+        """
+        if is_key(token):
+            return await self._bearer_of_key(token)
         found = await self._store.read(accounts.token_with_user, accounts.digest_of(token), "access")
         if found is None:
             raise AdminError("INVALID_TOKEN", "the access token is unknown or was revoked")
         if found[0]["expires_at_ms"] <= self._clock():
             raise AdminError("EXPIRED_TOKEN", "the access token has expired; refresh it")
-        return user_of(found[1])
+        return Bearer(user_of(found[1]))
+
+    async def user_of_bearer(self, token: str) -> User:
+        """As `bearer`, where it does not matter by what."""
+        return (await self.bearer(token)).user
+
+    async def _bearer_of_key(self, key: str) -> Bearer:
+        """Its maker, with the key's role or the maker's present one, whichever is less."""
+        if not is_whole(key):
+            raise AdminError("INVALID_TOKEN", "this is not a whole API key: its checksum is wrong")
+        now_ms = self._clock()
+        found = await self._store.read(transactions.key_with_user, accounts.digest_of(key))
+        if found is None:
+            raise AdminError("INVALID_TOKEN", "the API key is unknown or was deleted")
+        row, user = found[0], user_of(found[1])
+        if row["expires_at_ms"] is not None and row["expires_at_ms"] <= now_ms:
+            raise AdminError("EXPIRED_TOKEN", "the API key has expired; make a new one")
+        if now_ms - (row["last_used_at_ms"] or 0) >= SESSION_TOUCH_MS:
+            await self._store.write(api_keys.touch, row["id"], now_ms)
+        return Bearer(msgspec.structs.replace(user, role=lesser(row["role"], user.role)), row["id"])
 
     # ── Sessions of the UI ───────────────────────────────────────────────────────────────────
 
@@ -268,6 +322,19 @@ class Authority:
     async def close_session(self, token: str) -> None:
         """End it on the server."""
         await self._audited(audited.LOGOUT, audited.log_out, accounts.digest_of(token), "session")
+        self.announce_end()
+
+    # ── Ends ─────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def next_end(self) -> anyio.Event:
+        """Is set when a session, token or key is next ended: whoever looks on is to be asked for again."""
+        return self._next_end
+
+    def announce_end(self) -> None:
+        """One was ended."""
+        self._next_end.set()
+        self._next_end = anyio.Event()
 
     # ── Parts ────────────────────────────────────────────────────────────────────────────────
 

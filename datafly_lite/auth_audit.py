@@ -20,6 +20,7 @@ LOGIN = Audited("auth.login", "user")
 LOGIN_FAILED = Audited("auth.login_failed", "user")
 LOGOUT = Audited("auth.logout", "user")
 PASSWORD_CHANGED = Audited("auth.password_changed", "user")
+JOINED = Audited("user.updated", "user")
 REFRESH_REUSED = Audited("auth.refresh_reused", "user")
 
 FAILED_LOGINS_A_MINUTE = 10
@@ -48,6 +49,16 @@ def follow_sign_in_link(connection: sqlite3.Connection, digest: bytes, now_ms: i
     """A log-in with a one-time link; the user's row."""
     row = transactions.follow_sign_in_link(connection, digest, now_ms)
     return Changed(row, row["id"], {"link": {"old": "unused", "new": "used"}}, _by(row))
+
+
+def accept_invitation(
+    connection: sqlite3.Connection, digest: bytes, fields: Mapping[str, Any], now_ms: int
+) -> Changed[sqlite3.Row]:
+    """Somebody who was invited chooses a password; the user's row."""
+    before = transactions.check_invitation(connection, digest, now_ms)
+    row = transactions.accept_invitation(connection, digest, fields, now_ms)
+    old, new = ({"name": one["name"], "status": one["status"]} for one in (before, row))
+    return Changed(row, row["id"], {**audit.differences(old, new), "password": SECRET_CHANGED}, _by(row))
 
 
 def set_up(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from datafly_lite.errors import AdminError
-from datafly_lite.store import accounts
+from datafly_lite.store import accounts, api_keys
 
 
 def replace_setup_token(connection: sqlite3.Connection, token: accounts.Token) -> bool:
@@ -54,13 +54,51 @@ def follow_sign_in_link(connection: sqlite3.Connection, digest: bytes, now_ms: i
     return person[1]
 
 
-def _check_link(found: sqlite3.Row | None, now_ms: int) -> None:
+def check_invitation(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> sqlite3.Row:
+    """Who was invited by this link. Raises GONE, INVALID_TOKEN or EXPIRED_TOKEN."""
+    found = accounts.token(connection, digest, "invite")
+    person = accounts.user(connection, found["subject"]) if found else None
+    _check_link(found if person else None, now_ms, INVITATION)
+    if person is None or person["status"] != "invited":
+        raise AdminError("GONE", "this link was used already")
+    return person
+
+
+def accept_invitation(
+    connection: sqlite3.Connection, digest: bytes, fields: Mapping[str, Any], now_ms: int
+) -> sqlite3.Row:
+    """Who was invited, now active, from `password_hash` and `name`. Raises as `check_invitation`."""
+    person = check_invitation(connection, digest, now_ms)
+    accounts.mark_used(connection, digest)
+    accounts.activate_user(connection, {**fields, "id": person["id"], "now_ms": now_ms})
+    return accounts.user(connection, person["id"]) or person
+
+
+def key_with_user(connection: sqlite3.Connection, digest: bytes) -> tuple[sqlite3.Row, sqlite3.Row] | None:
+    """An API key and the active user it acts for."""
+    found = api_keys.by_digest(connection, digest)
+    person = accounts.user(connection, found["user_id"]) if found else None
+    return (found, person) if found and person and person["status"] == "active" else None
+
+
+class _Advice(NamedTuple):
+    """What to do about a link that is unknown, and about one that has expired."""
+
+    unknown: str
+    expired: str
+
+
+PRINTED = _Advice("the newest one is in the program's output", "restart the program for a new one")
+INVITATION = _Advice(*["ask whoever invited you for a new one"] * 2)
+
+
+def _check_link(found: sqlite3.Row | None, now_ms: int, advice: _Advice = PRINTED) -> None:
     if found is None:
-        raise AdminError("INVALID_TOKEN", "this link is not valid; the newest one is in the program's output")
+        raise AdminError("INVALID_TOKEN", f"this link is not valid; {advice.unknown}")
     if found["used"]:
         raise AdminError("GONE", "this link was used already")
     if found["expires_at_ms"] <= now_ms:
-        raise AdminError("EXPIRED_TOKEN", "this link has expired; restart the program for a new one")
+        raise AdminError("EXPIRED_TOKEN", f"this link has expired; {advice.expired}")
 
 
 def rotate(connection: sqlite3.Connection, digest: bytes, tokens: list[accounts.Token], now_ms: int) -> bool:

@@ -50,7 +50,9 @@ Filters = Mapping[str, str]
 
 
 def stream(services: Services, recheck_s: float = RECHECK_S) -> Callable[[WebSocket], Any]:
-    """The endpoint. Every `recheck_s` seconds it asks whether the viewer may still look."""
+    """The endpoint. It asks whether the viewer may still look every `recheck_s` seconds, and at once when
+    somebody's session, token or key has ended.
+    """
 
     async def endpoint(websocket: WebSocket) -> None:
         try:
@@ -68,7 +70,7 @@ def stream(services: Services, recheck_s: float = RECHECK_S) -> Callable[[WebSoc
 
 
 async def _viewer(websocket: WebSocket, services: Services, *, touch: bool = True) -> User:
-    """Who looks: by access token or by the UI's session, then only from the UI's own origin."""
+    """Who looks: by access token or API key, or by the UI's session, then only from the UI's own origin."""
     _check_origin(websocket, services)
     token = bearer_of(websocket)
     if token is not None:
@@ -149,8 +151,12 @@ class _Viewing:
                     await self._say(frame)
 
     async def _recheck(self) -> None:
+        authority = self._services.authority
+        ended = authority.next_end
         while True:
-            await anyio.sleep(self._recheck_s)
+            with anyio.move_on_after(self._recheck_s):
+                await ended.wait()
+            ended = authority.next_end  # taken before the look: no end falls between the two
             try:
                 await _viewer(self._websocket, self._services, touch=False)
                 await self._say({"missed": 0})
