@@ -1,0 +1,75 @@
+"""Setting up, logging in, people (api.md, section 2; spec/datafly-signal.md, 9.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from datafly_lite.management.schemas import Instant
+
+Role = Literal["viewer", "editor", "admin", "owner"]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=300,
+        pattern=r"^[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}$",
+        examples=["ada@example.com"],
+    ),
+]
+PersonName = Annotated[str, Meta(max_length=200)]
+Token = Annotated[str, Meta(max_length=200)]
+Password = Annotated[str, Meta(max_length=1024, description="At least 8 characters, the owner's 12.")]
+NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, description="The owner's at least 12.")]
+OwnerPassword = Annotated[str, Meta(min_length=12, max_length=1024)]
+
+
+class SetUp(Struct, forbid_unknown_fields=True):
+    """The first owner. `token` is the one-time token that the program prints at its first start."""
+
+    token: Token
+    email: Email
+    password: OwnerPassword
+    name: PersonName | UnsetType = UNSET
+
+
+class Login(Struct, forbid_unknown_fields=True):
+    """An e-mail address and its password."""
+
+    email: Annotated[str, Meta(max_length=300)]
+    password: Password
+
+
+class Refresh(Struct, forbid_unknown_fields=True):
+    """A refresh token works once: its second use ends all that its user has."""
+
+    refresh_token: Token
+
+
+class PasswordChange(Struct, forbid_unknown_fields=True):
+    """Ends all sessions and tokens of the caller; the answer has new ones."""
+
+    current_password: Password
+    new_password: NewPassword
+
+
+class Tokens(Struct):
+    """`expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class Person(Struct):
+    """Somebody who may come in."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    status: str
+    last_login_at: Instant | None
+    created_at: Instant
+    updated_at: Instant
