@@ -15,6 +15,8 @@ from datafly_lite.management.paging import check_limit, decode_cursor, page
 from datafly_lite.services import Services
 from datafly_lite.store import audit_logs as rows
 
+MOST_PEOPLE = 1_000
+
 _text = f.text(200)
 FILTER_CHECKS: dict[str, f.Check] = {
     "action": _text,
@@ -39,6 +41,12 @@ async def list_audit_logs(
     found = await services.store.read(rows.page, asked, before, services.clock(), limit + 1)
     next_number = found[limit - 1]["number"] if len(found) > limit else None
     return page([_entry(row) for row in found[:limit]], next_number)
+
+
+async def list_people(services: Services) -> list[dict[str, Any]]:
+    """`{"user_id", "user_email"}` of those who are in the log, by e-mail address; also who is gone since."""
+    found = await services.store.read(rows.people, MOST_PEOPLE)
+    return [{"user_id": row["user_id"], "user_email": row["user_email"]} for row in found]
 
 
 def _entry(row: sqlite3.Row) -> dict[str, Any]:

@@ -72,3 +72,14 @@ def page(
         """,  # noqa: S608 - only texts of CONDITIONS
         {**filters, "before": before, "oldest_ms": now_ms - KEPT_FOR_MS, "limit": limit},
     ).fetchall()
+
+
+def people(connection: sqlite3.Connection, limit: int) -> list[sqlite3.Row]:
+    """`user_id` and newest `user_email` of those who did something, by e-mail address."""
+    return connection.execute(
+        """
+        SELECT user_id, user_email, max(number) FROM audit_logs WHERE user_id IS NOT NULL
+         GROUP BY user_id ORDER BY user_email LIMIT ?
+        """,
+        (limit,),
+    ).fetchall()

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from datafly_lite.services import Services
 from datafly_lite.ui import (
+    audit_logs,
     dead_letters,
     events,
     integrations,
@@ -89,6 +90,7 @@ PAGES = tuple(
         ("POST", "/dead-letters/discard", "editor", dead_letters.discard),
         #
         ("GET", "/refused-events", "viewer", refused_events.show_list),
+        ("GET", "/audit-logs", "admin", audit_logs.show_list),
     )
 )
 
