@@ -57,6 +57,7 @@ CREATE TABLE integrations (
     name          TEXT NOT NULL,
     vendor        TEXT NOT NULL,                     -- a name from the vendors' registry
     description   TEXT NOT NULL DEFAULT '',
+    variant       TEXT,                              -- of the vendor's, where it was installed from the catalogue
     created_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     deleted_at_ms INTEGER                            -- kept, because traces of old events name it

@@ -37,6 +37,7 @@ class Things:
         self.attachment_id = attached["id"]
         admin.process(self.pipeline_id, {"type": "track", "event": "Roles", "messageId": f"roles-{count}"})
         self.message_id = f"roles-{count}"
+        self.delivery_id = admin.ok("GET", f"/deliveries?pipeline_id={self.pipeline_id}")["data"][0]["id"]
         self.count = count
         source = {"pipeline_id": self.pipeline_id, "name": "Roles", "source_type": "custom"}
         self.source_id = admin.ok("POST", "/webhook-sources", source)["id"]
@@ -63,6 +64,10 @@ class Things:
             "{pi_id}": self.attachment_id,
             "{integration_id}": self.free_id if is_deletion else self.attached_id,
             "{number}": "1",
+            "{old}": "1",
+            "{new}": "1",
+            "{vendor}": "webhook",
+            "{delivery_id}": str(self.delivery_id),
             "{source_id}": self.source_id,
             "{message_id:path}": self.message_id,
         }
@@ -78,6 +83,11 @@ class Things:
             ("PUT", "/pipelines/{pipeline_id}"): {"name": "Renamed"},
             ("POST", "/pipelines/{pipeline_id}/integrations"): {"integration_id": self.free_id},
             ("PUT", "/pipelines/{pipeline_id}/integrations/{pi_id}"): {"mode": "paused"},
+            ("POST", "/catalog/{vendor}/install"): {
+                "name": f"installed {self.count}",
+                "config": WEBHOOK["config"],
+            },
+            ("PUT", "/integration-templates/{integration_id}"): {"description": f"Told {self.count}"},
             ("POST", "/integration-templates"): {"name": f"by role {self.count}", **WEBHOOK},
             ("POST", "/integration-templates/{integration_id}/revisions"): {"config": WEBHOOK["config"]},
             ("POST", "/webhook-sources"): {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
+from datafly_lite.management import catalog as vendors
 from datafly_lite.management import (
     collector,
     dead_letters,
@@ -15,11 +17,12 @@ from datafly_lite.management import (
     integrations,
     pipelines,
     refused_events,
+    revision_diff,
     webhook_sources,
 )
 from datafly_lite.management import fields as f
 from datafly_lite.management.http import Call, answer, bearer_of, no_content
-from datafly_lite.management.paging import slice_page
+from datafly_lite.management.paging import slice_page, slice_page_down
 
 SECRET_TEXT = f.text(1024 * 1024)
 SETUP_CHECKS = {"token": f.text(200), "email": f.text(300), "password": SECRET_TEXT, "name": f.text(200)}
@@ -125,7 +128,16 @@ async def download_collector(call: Call) -> Response:
 
 
 async def catalog(call: Call) -> Response:
-    return answer(_page(call, integrations.catalog()))
+    return answer(_page(call, vendors.catalog(), "key"))
+
+
+async def get_vendor(call: Call) -> Response:
+    return answer(vendors.get_vendor(call.path("vendor")))
+
+
+async def install_vendor(call: Call) -> Response:
+    vendor, fields = call.path("vendor"), await call.fields()
+    return answer(await vendors.install(call.services, vendor, fields, call.user.id), 201)
 
 
 async def list_integrations(call: Call) -> Response:
@@ -141,13 +153,20 @@ async def get_integration(call: Call) -> Response:
     return answer(await integrations.get_integration(call.services, call.path("integration_id")))
 
 
+async def update_integration(call: Call) -> Response:
+    fields, integration_id = await call.fields(), call.path("integration_id")
+    return answer(await integrations.update_integration(call.services, integration_id, fields))
+
+
 async def delete_integration(call: Call) -> Response:
     await integrations.delete_integration(call.services, call.path("integration_id"))
     return no_content()
 
 
 async def list_revisions(call: Call) -> Response:
-    return answer(_page(call, await integrations.list_revisions(call.services, call.path("integration_id"))))
+    rows = await integrations.list_revisions(call.services, call.path("integration_id"))
+    cursor, limit = call.query("cursor"), call.whole("limit", 50)
+    return answer(slice_page_down(rows, cursor, limit, "revision_number"))
 
 
 async def create_revision(call: Call) -> Response:
@@ -156,10 +175,21 @@ async def create_revision(call: Call) -> Response:
 
 
 async def get_revision(call: Call) -> Response:
-    number = call.path("number")
+    integration_id, number = call.path("integration_id"), _revision_number(call, "number")
+    return answer(await integrations.get_revision(call.services, integration_id, number))
+
+
+async def diff_revisions(call: Call) -> Response:
+    integration_id = call.path("integration_id")
+    old, new = _revision_number(call, "old"), _revision_number(call, "new")
+    return answer(await revision_diff.diff(call.services, integration_id, old, new))
+
+
+def _revision_number(call: Call, name: str) -> int:
+    number = call.path(name)
     if not number.isdecimal() or not number.isascii() or len(number) > 10:
         raise AdminError("NOT_FOUND", "there is no such revision")
-    return answer(await integrations.get_revision(call.services, call.path("integration_id"), int(number)))
+    return int(number)
 
 
 async def list_attachments(call: Call) -> Response:
@@ -264,5 +294,5 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _page(call: Call, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return slice_page(msgspec.to_builtins(rows), call.query("cursor"), call.whole("limit", 50))
+def _page(call: Call, rows: Sequence[Any], key: str = "id") -> dict[str, Any]:
+    return slice_page(msgspec.to_builtins(rows), call.query("cursor"), call.whole("limit", 50), key)

@@ -24,12 +24,11 @@ from datafly_lite.services import Services
 from datafly_lite.settings import Settings, networks
 from datafly_lite.store import accounts
 from datafly_lite.store import integrations as rows
-from datafly_lite.vendors import VENDORS, Vendor
+from datafly_lite.vendors import VENDORS
 from datafly_lite.vendors.declaration import UrlCheck, check_config, check_kept_secrets, split_secrets
 
 __all__ = [
     "attach",
-    "catalog",
     "create_integration",
     "create_revision",
     "delete_integration",
@@ -40,6 +39,7 @@ __all__ = [
     "list_integrations",
     "list_revisions",
     "update_attachment",
+    "update_integration",
 ]
 
 LARGEST_REVISION = 2**31
@@ -50,16 +50,12 @@ INTEGRATION_CHECKS: dict[str, f.Check] = {
     "description": f.text(2000),
     "config": f.free_object,
 }
+RENAME_CHECKS: dict[str, f.Check] = {name: INTEGRATION_CHECKS[name] for name in ("name", "description")}
 REVISION_CHECKS: dict[str, f.Check] = {
     "config": f.free_object,
     "change_summary": f.text(2000),
     "base_revision": f.whole(1, LARGEST_REVISION),
 }
-
-
-def catalog() -> list[dict[str, Any]]:
-    """All vendors: `{"name", "label", "description", "category", "documentation", "settings": [...]}`."""
-    return [_vendor(vendor) for vendor in VENDORS.values()]
 
 
 async def list_integrations(services: Services) -> list[dict[str, Any]]:
@@ -73,11 +69,12 @@ async def get_integration(services: Services, integration_id: str) -> dict[str, 
 
 
 async def create_integration(
-    services: Services, fields: dict[str, Any], created_by: str | None
+    services: Services, fields: dict[str, Any], created_by: str | None, variant: str | None = None
 ) -> dict[str, Any]:
     """From `{name, vendor, description?, config}`: the template with its `revision` 1.
 
-    Raises VALIDATION_ERROR, and CONFLICT for a name that is taken.
+    `variant` is the one that it was installed from. Raises VALIDATION_ERROR, and CONFLICT for a name that
+    is taken.
     """
     given = f.checked(fields, INTEGRATION_CHECKS, required=("name", "vendor", "config"))
     check_config(VENDORS[given["vendor"]], given["config"], check_url=url_check(services.settings))
@@ -85,11 +82,26 @@ async def create_integration(
         "description": "",
         **given,
         "id": new_id("tmpl"),
+        "variant": variant,
         "created_by": created_by,
         "now_ms": services.clock(),
     }
     audited = Audited("integration.created", "integration")
     return await auditing.write(services, audited, _create, columns, services.keyring)
+
+
+async def update_integration(
+    services: Services, integration_id: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """Change `{name?, description?}`; the vendor stays, and a new configuration is a new revision.
+
+    Raises NOT_FOUND, VALIDATION_ERROR, and CONFLICT for a name that is taken.
+    """
+    given = f.checked(fields, RENAME_CHECKS)
+    audited = Audited("integration.updated", "integration")
+    updated = await auditing.write(services, audited, _update, integration_id, given, services.clock())
+    await services.configuration.reload()
+    return updated
 
 
 async def delete_integration(services: Services, integration_id: str) -> None:
@@ -149,13 +161,29 @@ def _get(connection: sqlite3.Connection, integration_id: str) -> dict[str, Any]:
 def _create(
     connection: sqlite3.Connection, columns: Mapping[str, Any], keyring: Keyring
 ) -> Changed[dict[str, Any]]:
-    if rows.name_is_taken(connection, columns["name"]):
-        message = "another integration has it"
-        raise AdminError("CONFLICT", f"name: {message}", details=[{"field": "name", "message": message}])
+    _check_name(connection, columns["name"])
     accounts.ensure_organisation(connection, new_id("org"), columns["now_ms"])
     rows.insert(connection, columns)
     _create_revision(connection, columns["id"], {"change_summary": "Created", **columns}, keyring)
     return auditing.created(_get(connection, columns["id"]))
+
+
+def _check_name(connection: sqlite3.Connection, name: str) -> None:
+    if rows.name_is_taken(connection, name):
+        message = "another integration has it"
+        raise AdminError("CONFLICT", f"name: {message}", details=[{"field": "name", "message": message}])
+
+
+def _update(
+    connection: sqlite3.Connection, integration_id: str, given: Mapping[str, Any], now_ms: int
+) -> Changed[dict[str, Any]]:
+    before = _get(connection, integration_id)
+    after = {**before, **given}
+    if after["name"] != before["name"]:
+        _check_name(connection, after["name"])
+    if after != before:
+        rows.rename(connection, integration_id, after["name"], after["description"], now_ms)
+    return auditing.updated(before, _get(connection, integration_id))
 
 
 def _create_revision(
@@ -223,11 +251,17 @@ def _list_revisions(connection: sqlite3.Connection, integration_id: str) -> list
     return [_revision(row, org_id) for row in rows.revisions(connection, integration_id)]
 
 
-def _get_revision(connection: sqlite3.Connection, integration_id: str, number: int) -> dict[str, Any]:
+def found_revision(connection: sqlite3.Connection, integration_id: str, number: int) -> sqlite3.Row:
+    """The row of an integration's revision. Raises NOT_FOUND."""
     found_integration(connection, integration_id)
     row = rows.revision(connection, integration_id, number) if 0 < number < LARGEST_REVISION else None
     if row is None:
         raise AdminError("NOT_FOUND", "there is no such revision")
+    return row
+
+
+def _get_revision(connection: sqlite3.Connection, integration_id: str, number: int) -> dict[str, Any]:
+    row = found_revision(connection, integration_id, number)
     return _revision(row, accounts.organisation_id(connection))
 
 
@@ -240,18 +274,6 @@ def url_check(settings: Settings) -> UrlCheck:
     return partial(check_url, allowed=allowed, dev=settings.dev)
 
 
-def _vendor(vendor: Vendor) -> dict[str, Any]:
-    return {
-        "name": vendor.name,
-        "label": vendor.label,
-        "description": vendor.description,
-        "category": vendor.category,
-        "documentation": vendor.documentation,
-        "consent_categories": list(vendor.consent_categories),
-        "settings": msgspec.to_builtins(vendor.settings),
-    }
-
-
 def _integration(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
     return {
         "id": row["id"],
@@ -259,6 +281,8 @@ def _integration(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
         "name": row["name"],
         "vendor": row["vendor"],
         "description": row["description"],
+        "catalog_vendor_key": row["vendor"] if row["variant"] else None,
+        "catalog_variant_key": row["variant"],
         "latest_revision": row["latest_revision"],
         "created_at": iso_s(row["created_at_ms"]),
         "updated_at": iso_s(row["updated_at_ms"]),

@@ -101,3 +101,72 @@ def held_letters(connection: sqlite3.Connection, selection: Mapping[str, Any]) -
     }
     found = dead_letters.matching(connection, selection)
     return sum(row["pipeline_integration_id"] in held for row in found)
+
+
+class Standing(NamedTuple):
+    """How an attachment stands, from counts: exact however much waits. `row` is its own with its names.
+
+    `oldest_ms` is when the oldest delivery that waits was made; times are None where there was none.
+    """
+
+    row: sqlite3.Row
+    pending: int
+    dead: int
+    delivered: int
+    oldest_ms: int | None
+    next_due_at_ms: int | None
+    last_success_ms: int | None
+    last: Attempt | None
+
+
+def standings(connection: sqlite3.Connection, after: str, limit: int) -> list[Standing]:
+    """Up to `limit` attachments beyond the id `after`, in the order of their ids: those that are attached."""
+    found = connection.execute(
+        """
+        SELECT a.*, p.name AS pipeline_name, i.name AS integration_name, i.vendor, r.revision_number
+          FROM pipeline_integrations AS a
+          JOIN pipelines AS p ON p.id = a.pipeline_id AND p.deleted_at_ms IS NULL
+          JOIN integrations AS i ON i.id = a.integration_id
+          JOIN revisions AS r ON r.id = a.revision_id
+         WHERE a.detached_at_ms IS NULL AND a.id > ? ORDER BY a.id LIMIT ?
+        """,
+        (after, limit),
+    ).fetchall()
+    return [_standing(connection, row) for row in found]
+
+
+def _standing(connection: sqlite3.Connection, row: sqlite3.Row) -> Standing:
+    counts = {
+        name: (value, at_ms)
+        for name, value, at_ms in connection.execute(
+            "SELECT name, value, last_at_ms FROM delivery_counts WHERE pipeline_integration_id = ?",
+            (row["id"],),
+        )
+    }
+    delivered, last_success_ms = counts.get("delivered", (0, None))
+    oldest, next_due = _waiting(connection, row["id"])
+    return Standing(
+        row=row,
+        pending=counts.get("pending", (0, 0))[0],
+        dead=sum(value for name, (value, _) in counts.items() if name.partition(":")[0] == "dead"),
+        delivered=delivered,
+        oldest_ms=oldest,
+        next_due_at_ms=next_due,
+        last_success_ms=last_success_ms,
+        last=_last_attempt(connection, row["id"]),
+    )
+
+
+def _waiting(connection: sqlite3.Connection, attachment_id: str) -> tuple[int | None, int | None]:
+    """When the oldest that waits was made, and when the next one is due."""
+    row = connection.execute(
+        """
+        SELECT (SELECT created_at_ms FROM deliveries
+                 WHERE pipeline_integration_id = :id AND status = 'pending' ORDER BY id LIMIT 1),
+               (SELECT next_attempt_at_ms FROM deliveries
+                 WHERE pipeline_integration_id = :id AND status = 'pending'
+                 ORDER BY next_attempt_at_ms LIMIT 1)
+        """,
+        {"id": attachment_id},
+    ).fetchone()
+    return row[0], row[1]

@@ -48,7 +48,7 @@ def page(
     top = newest + 1 if before is None else min(before, newest + 1)
     is_direct = "message_id" in filters or filters.keys() <= INDEXED
     bottom = 0 if is_direct else max(top - SCANNED_OFFSETS, 0)
-    places = _places(connection, filters["message_id"]) if "message_id" in filters else []
+    found = places(connection, filters["message_id"]) if "message_id" in filters else []
     conditions = "".join(f" AND {CONDITIONS[name]}" for name in filters)
     rows = connection.execute(
         f"""
@@ -58,14 +58,14 @@ def page(
          WHERE e.offset < :top AND e.offset >= :bottom{conditions}
          ORDER BY e.offset DESC LIMIT :limit
         """,  # noqa: S608 - only texts of CONDITIONS
-        {**filters, "top": top, "bottom": bottom, "limit": limit, "places": _json(places)},
+        {**filters, "top": top, "bottom": bottom, "limit": limit, "places": _json(found)},
     ).fetchall()
     end = rows[-1]["offset"] if len(rows) == limit else bottom
     has_more = connection.execute("SELECT 1 FROM events WHERE offset < ? LIMIT 1", (end,)).fetchone()
     return EventPage(rows, end if has_more else None)
 
 
-def _places(connection: sqlite3.Connection, message_id: str) -> list[int]:
+def places(connection: sqlite3.Connection, message_id: str) -> list[int]:
     """The offsets of this messageId in any pipeline, deleted ones too."""
     pipelines = [row["id"] for row in connection.execute("SELECT id FROM pipelines")]
     found = [message_ids.find(connection, pipeline_id, message_id) for pipeline_id in pipelines]

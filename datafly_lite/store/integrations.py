@@ -45,13 +45,23 @@ def name_is_taken(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def insert(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> None:
-    """A new integration from `id, name, vendor, description, now_ms`."""
+    """A new integration from `id, name, vendor, description, variant, now_ms`."""
     connection.execute(
         """
-        INSERT INTO integrations (id, name, vendor, description, created_at_ms, updated_at_ms)
-        VALUES (:id, :name, :vendor, :description, :now_ms, :now_ms)
+        INSERT INTO integrations (id, name, vendor, description, variant, created_at_ms, updated_at_ms)
+        VALUES (:id, :name, :vendor, :description, :variant, :now_ms, :now_ms)
         """,
         columns,
+    )
+
+
+def rename(
+    connection: sqlite3.Connection, integration_id: str, name: str, description: str, now_ms: int
+) -> None:
+    """Another name and description; what it does is said by its revisions."""
+    connection.execute(
+        "UPDATE integrations SET name = ?, description = ?, updated_at_ms = ? WHERE id = ?",
+        (name, description, now_ms, integration_id),
     )
 
 
