@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -65,7 +65,7 @@ def test_an_action_of_another_version_is_its_own_words() -> None:
 
 
 def test_objects_are_told_value_by_value() -> None:
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "name": {"old": "a", "new": "b"},
         "config": {"old": {"same": 1, "gone": True, "in": {"x": 1}}, "new": {"same": 1, "in": {"x": 2}}},
         "labels": {"old": [], "new": ["a:b"]},
