@@ -11,6 +11,7 @@ from starlette.responses import Response
 from datafly_lite.errors import AdminError
 from datafly_lite.management import catalog as vendors
 from datafly_lite.management import (
+    audit_logs,
     collector,
     dead_letters,
     events,
@@ -283,6 +284,16 @@ async def list_refused_events(call: Call) -> Response:
 async def count_refused_events(call: Call) -> Response:
     filters = {name: call.query(name) for name in refused_events.COUNT_CHECKS}
     return answer(await refused_events.count_refused_events(call.services, filters=filters))
+
+
+async def list_audit_logs(call: Call) -> Response:
+    filters = {name: call.query(name) for name in audit_logs.FILTER_CHECKS}
+    limit = call.whole("limit", 50)
+    return answer(
+        await audit_logs.list_audit_logs(
+            call.services, filters=filters, cursor=call.query("cursor"), limit=limit
+        )
+    )
 
 
 async def _selection(call: Call) -> dict[str, Any]:

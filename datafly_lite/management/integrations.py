@@ -214,8 +214,8 @@ def _changes_of_revision(
     """Against the newest one before it, whichever it was made from: that is what it takes the place of."""
     number = made["revision_number"] - 1
     config, kept = _base_revision(connection, made["integration_id"], number, keyring)
-    before = {"integration_id": made["integration_id"], "revision_number": number or None, "config": config}
-    shown = {name: made[name] for name in ("integration_id", "revision_number", "config", "change_summary")}
+    before = {"revision_number": number or None, "config": config, "change_summary": ""}
+    shown = {name: made[name] for name in before}
     others = [name for name, secret in secrets.items() if kept.get(name, secret) != secret]
     return {
         "integration_id": {"old": made["integration_id"], "new": made["integration_id"]},
