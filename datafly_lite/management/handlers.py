@@ -9,7 +9,6 @@ import msgspec
 from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
-from datafly_lite.management import catalog as vendors
 from datafly_lite.management import (
     audit_logs,
     collector,
@@ -21,6 +20,7 @@ from datafly_lite.management import (
     revision_diff,
     webhook_sources,
 )
+from datafly_lite.management import catalog as vendors
 from datafly_lite.management import fields as f
 from datafly_lite.management.http import Call, answer, bearer_of, no_content
 from datafly_lite.management.paging import slice_page, slice_page_down
