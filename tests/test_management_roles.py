@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datafly_lite.clock import new_id
 from datafly_lite.management.routes import OPERATIONS, Operation
 from management_kit import ROLES, Admin, error_of, running_admin
 
@@ -41,6 +42,11 @@ class Things:
         self.count = count
         source = {"pipeline_id": self.pipeline_id, "name": "Roles", "source_type": "custom"}
         self.source_id = admin.ok("POST", "/webhook-sources", source)["id"]
+        self.invited_id = admin.ok("POST", "/users", {"email": self.address(), "role": "viewer"})["id"]
+        self.key_id = admin.ok("POST", "/api-keys", {"name": "Roles", "role": "viewer"})["id"]
+
+    def address(self) -> str:
+        return f"{new_id('roles')}@example.com"
 
     @staticmethod
     def templates(admin: Admin) -> list[Any]:
@@ -69,6 +75,8 @@ class Things:
             "{vendor}": "webhook",
             "{delivery_id}": str(self.delivery_id),
             "{source_id}": self.source_id,
+            "{user_id}": self.invited_id,
+            "{key_id}": self.key_id,
             "{message_id:path}": self.message_id,
         }
         path = operation.path
@@ -96,6 +104,9 @@ class Things:
                 "source_type": "custom",
             },
             ("PUT", "/webhook-sources/{source_id}"): {"name": "Renamed"},
+            ("POST", "/users"): {"email": self.address(), "role": "viewer"},
+            ("PUT", "/users/{user_id}"): {"role": "editor"},
+            ("POST", "/api-keys"): {"name": "By role", "role": "viewer"},
             ("POST", "/dead-letters/replay"): {"filter": {}},
             ("DELETE", "/dead-letters"): {"filter": {}},
         }
@@ -116,7 +127,9 @@ def _dump(connection: Any) -> bytes:
     builds = [row["id"] for row in connection.execute("SELECT id FROM collector_builds")]
     challenges = connection.execute("SELECT count(*) FROM tokens WHERE kind = 'challenge'").fetchone()[0]
     people = [tuple(row) for row in connection.execute("SELECT id, password_hash, role, status FROM users")]
-    return repr((rows, builds, challenges, people)).encode()
+    links = connection.execute("SELECT hex(digest) FROM tokens WHERE kind = 'invite'").fetchall()
+    keys = [row["id"] for row in connection.execute("SELECT id FROM api_keys")]
+    return repr((rows, builds, challenges, people, [tuple(row) for row in links], keys)).encode()
 
 
 # ── Roles ────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +153,9 @@ def test_every_route_asks_for_its_role(admin: Admin, operation: Operation) -> No
 
 
 def test_routes_without_a_role_are_the_ways_in() -> None:
-    assert [one.path for one in OPERATIONS if one.role is None] == ["/setup", "/auth/login", "/auth/refresh"]
+    assert [one.path for one in OPERATIONS if one.role is None] == [
+        *("/setup", "/auth/login", "/auth/refresh", "/auth/accept-invite")
+    ]
 
 
 @pytest.mark.parametrize(

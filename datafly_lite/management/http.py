@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import msgspec
@@ -153,12 +153,18 @@ def bearer_of(connection: HTTPConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-class Resource:
-    """All methods of one path, each with the least role that may call it; None = anybody."""
+class Gate(NamedTuple):
+    """Who may call a handler: this role and greater ones, None = anybody; and API keys, or people only."""
 
-    def __init__(
-        self, services: Services, ceiling: Ceiling, methods: Mapping[str, tuple[str | None, Handler]]
-    ) -> None:
+    role: str | None
+    for_people: bool
+    handler: Handler
+
+
+class Resource:
+    """All methods of one path."""
+
+    def __init__(self, services: Services, ceiling: Ceiling, methods: Mapping[str, Gate]) -> None:
         self._services = services
         self._ceiling = ceiling
         self._methods = methods
@@ -168,18 +174,21 @@ class Resource:
         method = "GET" if request.method == "HEAD" else request.method
         if method not in self._methods:
             raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
-        role, handler = self._methods[method]
-        caller = await self._caller(request, role) if role else None
+        gate = self._methods[method]
+        caller = await self._caller(request, gate.role, gate.for_people) if gate.role else None
         with acting(actor_of(request, caller, self._services.settings)):
-            response = await handler(Call(self._services, request, caller))
+            response = await gate.handler(Call(self._services, request, caller))
         await response(scope, receive, send)
 
-    async def _caller(self, request: Request, role: str) -> User:
+    async def _caller(self, request: Request, role: str, for_people: bool) -> User:
+        """Each key has a ceiling of its own: a program that runs wild does not stand in its maker's way."""
         token = bearer_of(request)
         if token is None:
-            raise AdminError("INVALID_TOKEN", "send an access token: `Authorization: Bearer ...`")
-        user = await self._services.authority.user_of_bearer(token)
-        self._ceiling.take(user.id)
+            raise AdminError("INVALID_TOKEN", "send an access token or API key: `Authorization: Bearer ...`")
+        user, key_id = await self._services.authority.bearer(token)
+        self._ceiling.take(key_id or user.id)
+        if key_id and for_people:
+            raise AdminError("FORBIDDEN", "an API key cannot do this: log in, and use the access token")
         require(user, role)
         return user
 

@@ -1,81 +1,189 @@
-"""Every route of the management API: method, path below /v1/admin, least role, handler.
+"""Every route of the management API: method, path below /v1/admin, least role, handler, what it is for, what
+it gives and takes (schemas.py), and the error codes that do not follow from these (operations.py).
 
-A role of None needs nobody to be logged in.
+A role of None needs nobody to be logged in. The document at /openapi.json and the page /docs come from here.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.management import handlers as h
-from datafly_lite.management.http import ErrorLayer, Handler, Resource, nothing_here
+from datafly_lite.management import handlers_figures as figures
+from datafly_lite.management import handlers_people as users
+from datafly_lite.management import schemas_accounts as people
+from datafly_lite.management import schemas_audit_logs as audit
+from datafly_lite.management import schemas_events as events
+from datafly_lite.management import schemas_integrations as integrations
+from datafly_lite.management import schemas_pipelines as pipelines
+from datafly_lite.management import schemas_webhook_sources as webhooks
+from datafly_lite.management.catalog import CatalogVendor, CatalogVendorDetail
+from datafly_lite.management.deliveries import Delivery, DeliveryDetail
+from datafly_lite.management.http import ErrorLayer, Gate, Resource, nothing_here
+from datafly_lite.management.integrations_health import IntegrationHealth
+from datafly_lite.management.openapi import document_route
+from datafly_lite.management.operations import Operation
+from datafly_lite.management.revision_diff import RevisionDiff
+from datafly_lite.management.schemas import File, Page, PageQuery
+from datafly_lite.management.stats import Ledger, Stats
 from datafly_lite.management.stream import RECHECK_S, stream
 from datafly_lite.services import Services
+from datafly_lite.trace import Trace
 
 PREFIX = "/v1/admin"
+__all__ = ["OPERATIONS", "Operation", "routes"]
 
 
-class Operation(NamedTuple):
-    """One line of the table."""
-
-    method: str
-    path: str
-    role: str | None
-    handler: Handler
-
-
-OPERATIONS = tuple(
-    Operation(*line)
-    for line in (
-        ("POST", "/setup", None, h.set_up),
-        ("POST", "/auth/login", None, h.login),
-        ("POST", "/auth/refresh", None, h.refresh),
-        ("POST", "/auth/logout", "viewer", h.logout),
-        ("GET", "/auth/me", "viewer", h.me),
-        ("POST", "/auth/password", "viewer", h.change_password),
-        #
-        ("GET", "/pipelines", "viewer", h.list_pipelines),
-        ("POST", "/pipelines", "editor", h.create_pipeline),
-        ("GET", "/pipelines/{pipeline_id}", "viewer", h.get_pipeline),
-        ("PUT", "/pipelines/{pipeline_id}", "editor", h.update_pipeline),
-        ("DELETE", "/pipelines/{pipeline_id}", "admin", h.delete_pipeline),
-        ("POST", "/pipelines/{pipeline_id}/rotate-secret", "admin", h.rotate_secret),
-        ("POST", "/pipelines/{pipeline_id}/tokens", "editor", h.create_token),
-        ("POST", "/pipelines/{pipeline_id}/collector/build", "editor", h.start_build),
-        ("GET", "/pipelines/{pipeline_id}/collector/status", "viewer", h.build_status),
-        ("GET", "/pipelines/{pipeline_id}/collector/download", "viewer", h.download_collector),
-        ("GET", "/pipelines/{pipeline_id}/integrations", "viewer", h.list_attachments),
-        ("POST", "/pipelines/{pipeline_id}/integrations", "editor", h.attach),
-        ("PUT", "/pipelines/{pipeline_id}/integrations/{pi_id}", "editor", h.update_attachment),
-        ("DELETE", "/pipelines/{pipeline_id}/integrations/{pi_id}", "editor", h.detach),
-        #
-        ("GET", "/catalog", "viewer", h.catalog),
-        ("GET", "/integration-templates", "viewer", h.list_integrations),
-        ("POST", "/integration-templates", "editor", h.create_integration),
-        ("GET", "/integration-templates/{integration_id}", "viewer", h.get_integration),
-        ("DELETE", "/integration-templates/{integration_id}", "admin", h.delete_integration),
-        ("GET", "/integration-templates/{integration_id}/revisions", "viewer", h.list_revisions),
-        ("POST", "/integration-templates/{integration_id}/revisions", "editor", h.create_revision),
-        ("GET", "/integration-templates/{integration_id}/revisions/{number}", "viewer", h.get_revision),
-        #
-        ("GET", "/webhook-sources", "viewer", h.list_webhook_sources),
-        ("POST", "/webhook-sources", "editor", h.create_webhook_source),
-        ("GET", "/webhook-sources/{source_id}", "viewer", h.get_webhook_source),
-        ("PUT", "/webhook-sources/{source_id}", "editor", h.update_webhook_source),
-        ("DELETE", "/webhook-sources/{source_id}", "admin", h.delete_webhook_source),
-        #
-        ("GET", "/events", "viewer", h.list_events),
-        ("GET", "/events/{pipeline_id}/{message_id:path}", "viewer", h.get_event),
-        ("GET", "/dead-letters", "viewer", h.list_dead_letters),
-        ("DELETE", "/dead-letters", "editor", h.discard_dead_letters),
-        ("POST", "/dead-letters/replay", "editor", h.replay_dead_letters),
-        ("GET", "/refused-events", "viewer", h.list_refused_events),
-        ("GET", "/refused-events/counts", "viewer", h.count_refused_events),
-    )
+# fmt: off
+OPERATIONS = (
+    Operation("POST", "/setup", None, h.set_up,
+              "Make the owner, once, with the one-time token", people.Person,
+              takes=people.SetUp, status=201, errors=("INVALID_TOKEN", "EXPIRED_TOKEN", "GONE")),
+    Operation("POST", "/auth/login", None, h.login,
+              "Log in", people.Tokens,
+              takes=people.Login, errors=("INVALID_CREDENTIALS", "ACCOUNT_LOCKED", "RATE_LIMITED")),
+    Operation("POST", "/auth/refresh", None, h.refresh,
+              "Get new tokens for a refresh token", people.Tokens,
+              takes=people.Refresh, errors=("INVALID_REFRESH_TOKEN",)),
+    Operation("POST", "/auth/logout", "viewer", h.logout,
+              "Log out: the tokens of this log-in end", None),
+    Operation("GET", "/auth/me", "viewer", h.me,
+              "Who the caller is", people.Person),
+    Operation("POST", "/auth/password", "viewer", h.change_password,
+              "Change one's own password", people.Tokens,
+              takes=people.PasswordChange, errors=("INVALID_CREDENTIALS", "ACCOUNT_LOCKED")),
+    Operation("POST", "/auth/accept-invite", None, users.accept_invite,
+              "Choose a password, with the one-time token of an invitation", people.Person,
+              takes=people.Acceptance, errors=("INVALID_TOKEN", "EXPIRED_TOKEN", "GONE", "RATE_LIMITED")),
+    #
+    Operation("GET", "/users", "admin", users.list_users,
+              "List people, in the order they were invited", Page[people.Person], query=PageQuery),
+    Operation("POST", "/users", "admin", users.invite,
+              "Invite somebody; the one-time link is shown once", people.Invitation,
+              takes=people.NewPerson, status=201, errors=("CONFLICT",)),
+    Operation("GET", "/users/{user_id}", "admin", users.get_user,
+              "Get somebody", people.Person),
+    Operation("PUT", "/users/{user_id}", "admin", users.update_user,
+              "Change a name, role or status; the owner hands over with the role owner", people.Person,
+              takes=people.PersonChange, errors=("CONFLICT",)),
+    Operation("DELETE", "/users/{user_id}", "admin", users.delete_user,
+              "Remove somebody; their sessions, tokens and API keys end at once", None, errors=("CONFLICT",)),
+    Operation("POST", "/users/{user_id}/invite-link", "admin", users.invite_again,
+              "Make a new link for somebody invited; the one before ends", people.Invitation,
+              errors=("CONFLICT",)),
+    #
+    Operation("GET", "/api-keys", "admin", users.list_api_keys,
+              "List everybody's API keys, oldest first", Page[people.ApiKey], query=PageQuery),
+    Operation("POST", "/api-keys", "admin", users.create_api_key,
+              "Make an API key; it is shown once", people.ApiKeyCreated,
+              takes=people.NewApiKey, status=201, errors=("CONFLICT",)),
+    Operation("DELETE", "/api-keys/{key_id}", "admin", users.delete_api_key,
+              "Delete an API key; it is refused at once", None),
+    #
+    Operation("GET", "/pipelines", "viewer", h.list_pipelines,
+              "List pipelines, oldest first", pipelines.PipelineList, query=pipelines.PipelineFilters),
+    Operation("POST", "/pipelines", "editor", h.create_pipeline,
+              "Make a pipeline; its secret is shown once", pipelines.PipelineCreated,
+              takes=pipelines.NewPipeline, status=201, errors=("CONFLICT",)),
+    Operation("GET", "/pipelines/{pipeline_id}", "viewer", h.get_pipeline,
+              "Get a pipeline", pipelines.Pipeline),
+    Operation("PUT", "/pipelines/{pipeline_id}", "editor", h.update_pipeline,
+              "Change a pipeline's fields", pipelines.Pipeline,
+              takes=pipelines.PipelineChange, errors=("CONFLICT",)),
+    Operation("DELETE", "/pipelines/{pipeline_id}", "admin", h.delete_pipeline,
+              "Delete a pipeline", pipelines.PipelineDeleted),
+    Operation("POST", "/pipelines/{pipeline_id}/rotate-secret", "admin", h.rotate_secret,
+              "Replace the secret; the old one ends at once", pipelines.PipelineSecret),
+    Operation("POST", "/pipelines/{pipeline_id}/tokens", "editor", h.create_token,
+              "Issue a challenge token", pipelines.ChallengeToken),
+    Operation("POST", "/pipelines/{pipeline_id}/collector/build", "editor", h.start_build,
+              "Start building the collector", pipelines.BuildStarted),
+    Operation("GET", "/pipelines/{pipeline_id}/collector/status", "viewer", h.build_status,
+              "See how the newest build goes", pipelines.BuildStatus),
+    Operation("GET", "/pipelines/{pipeline_id}/collector/download", "viewer", h.download_collector,
+              "Take the newest collector that is ready", File("application/javascript")),
+    Operation("GET", "/pipelines/{pipeline_id}/integrations", "viewer", h.list_attachments,
+              "List a pipeline's integrations", Page[integrations.Attachment], query=PageQuery),
+    Operation("POST", "/pipelines/{pipeline_id}/integrations", "editor", h.attach,
+              "Put an integration on a pipeline", integrations.Attachment,
+              takes=integrations.NewAttachment, status=201, errors=("CONFLICT",)),
+    Operation("PUT", "/pipelines/{pipeline_id}/integrations/{pi_id}", "editor", h.update_attachment,
+              "Pin another revision, pause, or go on", integrations.Attachment,
+              takes=integrations.AttachmentChange),
+    Operation("DELETE", "/pipelines/{pipeline_id}/integrations/{pi_id}", "editor", h.detach,
+              "Take an integration off a pipeline; what waits for it is dropped", None),
+    #
+    Operation("GET", "/catalog", "viewer", h.catalog,
+              "List all vendors and their settings", Page[CatalogVendor], query=PageQuery),
+    Operation("GET", "/catalog/{vendor}", "viewer", h.get_vendor,
+              "Get a vendor, with examples", CatalogVendorDetail),
+    Operation("POST", "/catalog/{vendor}/install", "editor", h.install_vendor,
+              "Make an integration of a vendor", integrations.IntegrationWithRevision,
+              takes=integrations.Installation, status=201, errors=("CONFLICT",)),
+    Operation("GET", "/integration-templates", "viewer", h.list_integrations,
+              "List integrations, oldest first", Page[integrations.Integration], query=PageQuery),
+    Operation("POST", "/integration-templates", "editor", h.create_integration,
+              "Make an integration with its revision 1", integrations.IntegrationWithRevision,
+              takes=integrations.NewIntegration, status=201, errors=("CONFLICT",)),
+    Operation("GET", "/integration-templates/{integration_id}", "viewer", h.get_integration,
+              "Get an integration, with its newest revision", integrations.IntegrationWithRevision),
+    Operation("PUT", "/integration-templates/{integration_id}", "editor", h.update_integration,
+              "Change the name or description", integrations.IntegrationWithRevision,
+              takes=integrations.IntegrationChange, errors=("CONFLICT",)),
+    Operation("DELETE", "/integration-templates/{integration_id}", "admin", h.delete_integration,
+              "Delete an integration that no pipeline has", None, errors=("CONFLICT",)),
+    Operation("GET", "/integration-templates/{integration_id}/revisions", "viewer", h.list_revisions,
+              "List revisions, newest first", Page[integrations.Revision], query=PageQuery),
+    Operation("POST", "/integration-templates/{integration_id}/revisions", "editor", h.create_revision,
+              "Make a new revision", integrations.Revision, takes=integrations.NewRevision, status=201),
+    Operation("GET", "/integration-templates/{integration_id}/revisions/{number}", "viewer", h.get_revision,
+              "Get a revision", integrations.Revision),
+    Operation("GET", "/integration-templates/{integration_id}/revisions/{old}/diff/{new}",
+              "viewer", h.diff_revisions, "Compare two revisions", RevisionDiff),
+    #
+    Operation("GET", "/webhook-sources", "viewer", h.list_webhook_sources,
+              "List webhook sources, oldest first", Page[webhooks.WebhookSource], query=PageQuery),
+    Operation("POST", "/webhook-sources", "editor", h.create_webhook_source,
+              "Make a webhook source", webhooks.WebhookSource, takes=webhooks.NewWebhookSource, status=201),
+    Operation("GET", "/webhook-sources/{source_id}", "viewer", h.get_webhook_source,
+              "Get a webhook source", webhooks.WebhookSource),
+    Operation("PUT", "/webhook-sources/{source_id}", "editor", h.update_webhook_source,
+              "Change a webhook source's fields", webhooks.WebhookSource, takes=webhooks.WebhookSourceChange),
+    Operation("DELETE", "/webhook-sources/{source_id}", "admin", h.delete_webhook_source,
+              "Delete a webhook source", None),
+    #
+    Operation("GET", "/events", "viewer", h.list_events,
+              "Find events, newest first", Page[events.EventSummary], query=events.EventFilters),
+    Operation("GET", "/events/{pipeline_id}/{message_id:path}", "viewer", h.get_event,
+              "Trace an event: each step, each request, each answer", Trace),
+    Operation("GET", "/deliveries", "viewer", figures.list_deliveries,
+              "Find deliveries, newest first", Page[Delivery], query=events.DeliveryFilters),
+    Operation("GET", "/deliveries/{delivery_id}", "viewer", figures.get_delivery,
+              "Get a delivery with its attempts", DeliveryDetail),
+    Operation("GET", "/integrations-health", "viewer", figures.list_health,
+              "How every attached integration does", Page[IntegrationHealth], query=PageQuery),
+    Operation("GET", "/stats", "viewer", figures.get_stats,
+              "What happened, by the minute, hour or day", Stats, query=events.StatsFilters),
+    Operation("GET", "/ledger", "viewer", figures.get_ledger,
+              "The sums of all events and deliveries, and whether they balance", Ledger),
+    Operation("GET", "/dead-letters", "viewer", h.list_dead_letters,
+              "Find deliveries that were given up", Page[events.DeadLetter], query=events.DeadLetterFilters),
+    Operation("DELETE", "/dead-letters", "editor", h.discard_dead_letters,
+              "Discard dead letters", events.Discarded, takes=events.Selection),
+    Operation("POST", "/dead-letters/replay", "editor", h.replay_dead_letters,
+              "Send dead letters again", events.Replayed, takes=events.Selection),
+    Operation("GET", "/refused-events", "viewer", h.list_refused_events,
+              "Find what the door refused, newest first", Page[events.RefusedEvent],
+              query=events.RefusedEventFilters),
+    Operation("GET", "/refused-events/counts", "viewer", h.count_refused_events,
+              "Count refusals by reason", events.RefusedCounts, query=events.RefusedCountsFilter),
+    #
+    Operation("GET", "/audit-logs", "admin", h.list_audit_logs,
+              "Who changed what, and who came in, newest first", Page[audit.AuditLogEntry],
+              query=audit.AuditLogFilters),
 )
+# fmt: on
 
 STREAM = "/debug/stream"
 """The WebSocket, for viewers (stream.py)."""
@@ -84,9 +192,9 @@ STREAM = "/debug/stream"
 def routes(services: Services, stream_recheck_s: float = RECHECK_S) -> list[BaseRoute]:
     """All of them, with the one shape of errors also for paths and methods that do not exist."""
     ceiling = Ceiling(services.settings.management_rate_limit_rpm, services.clock)
-    methods: dict[str, dict[str, tuple[str | None, Handler]]] = {}
-    for method, path, role, handler in OPERATIONS:
-        methods.setdefault(path, {})[method] = (role, handler)
+    methods: dict[str, dict[str, Gate]] = {}
+    for one in OPERATIONS:
+        methods.setdefault(one.path, {})[one.method] = Gate(one.role, one.for_people, one.handler)
     resources: list[BaseRoute] = [
         Route(path, Resource(services, ceiling, known)) for path, known in methods.items()
     ]
@@ -95,4 +203,4 @@ def routes(services: Services, stream_recheck_s: float = RECHECK_S) -> list[Base
         redirect_slashes=False,
         default=nothing_here,
     )
-    return [Mount(PREFIX, ErrorLayer(inside))]
+    return [document_route(PREFIX, OPERATIONS), Mount(PREFIX, ErrorLayer(inside))]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from datafly_lite.management.schemas import Instant
+from datafly_lite.management.schemas import LINE, Instant, Name
 
 Role = Literal["viewer", "editor", "admin", "owner"]
 Email = Annotated[
@@ -18,6 +18,8 @@ Email = Annotated[
     ),
 ]
 PersonName = Annotated[str, Meta(max_length=200)]
+PersonLine = Annotated[str, Meta(max_length=200, pattern=LINE)]
+Status = Literal["active", "invited", "disabled"]
 Token = Annotated[str, Meta(max_length=200)]
 Password = Annotated[str, Meta(max_length=1024, description="At least 8 characters, the owner's 12.")]
 NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, description="The owner's at least 12.")]
@@ -69,7 +71,76 @@ class Person(Struct):
     email: str
     name: str
     role: Role
-    status: str
+    status: Status
     last_login_at: Instant | None
     created_at: Instant
     updated_at: Instant
+
+
+# ── People and API keys ──────────────────────────────────────────────────────────────────────
+
+
+class Acceptance(Struct, forbid_unknown_fields=True):
+    """`token` stands in the invitation's link. Without a name, or an empty one, the inviter's stays."""
+
+    token: Token
+    password: NewPassword
+    name: PersonName | UnsetType = UNSET
+
+
+class NewPerson(Struct, forbid_unknown_fields=True):
+    """Only the owner invites admins."""
+
+    email: Email
+    role: Literal["viewer", "editor", "admin"]
+    name: PersonLine | UnsetType = UNSET
+
+
+class Invitation(Person):
+    """`invite_url` is for the invited person: it is good once, until `expires_at`, and shown here only."""
+
+    invite_url: str
+    expires_at: Instant
+
+
+class PersonChange(Struct, forbid_unknown_fields=True):
+    """The fields to change. Those that never change may be sent back as they were read."""
+
+    name: PersonLine | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    email: str | UnsetType = UNSET
+    last_login_at: Instant | UnsetType | None = UNSET
+    created_at: Instant | UnsetType = UNSET
+    updated_at: Instant | UnsetType = UNSET
+
+
+class NewApiKey(Struct, forbid_unknown_fields=True):
+    """The role is the caller's own at most. Without `expires_at` the key has no end."""
+
+    name: Name
+    role: Role
+    expires_at: Instant | UnsetType | None = UNSET
+
+
+class ApiKey(Struct):
+    """It acts for its maker, with its role or the maker's present one, whichever is less. `last_used_at` is
+    right to the minute.
+    """
+
+    id: str
+    name: str
+    prefix: str
+    role: Role
+    user_id: str
+    user_email: str
+    expires_at: Instant | None
+    last_used_at: Instant | None
+    created_at: Instant
+
+
+class ApiKeyCreated(ApiKey):
+    """`key` is shown here only."""
+
+    key: str
