@@ -27,6 +27,7 @@ CREATE TABLE pipelines (
     config                   TEXT NOT NULL,          -- JSON object
     js_builder_config        TEXT NOT NULL,          -- JSON object
     identity_config          TEXT NOT NULL,          -- JSON object
+    source_view              TEXT NOT NULL DEFAULT '{}', -- JSON {"domain", "config"}: what only /sources knows of it
     enabled                  INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     created_at_ms            INTEGER NOT NULL,
     updated_at_ms            INTEGER NOT NULL,

@@ -135,17 +135,8 @@ async def create_pipeline(services: Services, fields: dict[str, Any]) -> dict[st
 
     Raises VALIDATION_ERROR, and CONFLICT for a slug that is taken.
     """
-    given = f.checked(fields, CHECKS, required=("name",))
-    now_ms, pipeline_id, secret = services.clock(), new_id("pip"), new_token("sk")
-    columns = {
-        **_columns(_with_defaults(given)),
-        "slug": given.get("slug", ""),
-        "id": pipeline_id,
-        "pipeline_key": f"dk_{pipeline_id}",
-        **_secret_columns(services, secret),
-        "created_at_ms": now_ms,
-        "updated_at_ms": now_ms,
-    }
+    given, secret = f.checked(fields, CHECKS, required=("name",)), new_token("sk")
+    columns = new_columns(services, given, secret)
     made = await auditing.write(services, Audited("pipeline.created", "pipeline"), _create, columns)
     await services.configuration.reload()
     shown = {**made, "pipeline_key_secret": secret}
@@ -214,35 +205,64 @@ def _get(connection: sqlite3.Connection, pipeline_id: str) -> dict[str, Any]:
     return _object(row, accounts.organisation_id(connection))
 
 
-def _create(connection: sqlite3.Connection, columns: dict[str, Any]) -> Changed[dict[str, Any]]:
+def new_columns(services: Services, given: Mapping[str, Any], secret: str) -> dict[str, Any]:
+    """A new pipeline's columns from its checked fields; without a slug, `insert` makes one from the name."""
+    now_ms, pipeline_id = services.clock(), new_id("pip")
+    return {
+        **_columns(_merged(DEFAULTS, given)),
+        "slug": given.get("slug", ""),
+        "id": pipeline_id,
+        "pipeline_key": f"dk_{pipeline_id}",
+        **_secret_columns(services, secret),
+        "created_at_ms": now_ms,
+        "updated_at_ms": now_ms,
+    }
+
+
+def insert(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> None:
+    """Raises CONFLICT for a slug that is taken."""
     accounts.ensure_organisation(connection, new_id("org"), columns["created_at_ms"])
     slug = columns["slug"] or _free_slug(connection, columns["name"])
     _check_slug(connection, slug, columns["id"])
     rows.insert(connection, {**columns, "slug": slug})
+
+
+def _create(connection: sqlite3.Connection, columns: dict[str, Any]) -> Changed[dict[str, Any]]:
+    insert(connection, columns)
     return auditing.created(_get(connection, columns["id"]))
 
 
 def _update(
     connection: sqlite3.Connection, pipeline_id: str, fields: dict[str, Any], now_ms: int
 ) -> Changed[dict[str, Any]]:
-    row = found_pipeline(connection, pipeline_id)
-    before = _object(row, accounts.organisation_id(connection))
+    before = _get(connection, pipeline_id)
     given = f.checked(_without_unchanged(fields, before), CHECKS)
     if given.get("slug") == "":
         raise AdminError.invalid("slug", "must not be empty")
-    after = _merged(before, given)
+    change(connection, pipeline_id, given, now_ms)
+    return auditing.updated(before, _get(connection, pipeline_id))
+
+
+def change(connection: sqlite3.Connection, pipeline_id: str, given: Mapping[str, Any], now_ms: int) -> None:
+    """Write these checked fields over what there is. Raises NOT_FOUND, CONFLICT, VALIDATION_ERROR."""
+    row = found_pipeline(connection, pipeline_id)
+    after = _merged(_object(row, None), given)
     _check_slug(connection, after["slug"], pipeline_id)
     columns = {**dict(row), **_columns(after), "slug": after["slug"], "updated_at_ms": now_ms}
     rows.update(connection, columns)
-    return auditing.updated(before, _get(connection, pipeline_id))
 
 
 def _delete(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> Changed[None]:
     before = _get(connection, pipeline_id)
+    end(connection, pipeline_id, now_ms)
+    return auditing.deleted(before)
+
+
+def end(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> None:
+    """Its key and challenge tokens are refused from now on, and nothing more is sent for it."""
     rows.soft_delete(connection, pipeline_id, now_ms)
     rows.drop_pending(connection, pipeline_id, now_ms)
     accounts.delete_tokens_of(connection, pipeline_id)
-    return auditing.deleted(before)
 
 
 def _rotate(connection: sqlite3.Connection, pipeline_id: str, columns: Mapping[str, Any]) -> Changed[str]:
@@ -282,10 +302,6 @@ def slug_of(name: str) -> str:
     """The name in lower-case ASCII, words joined by hyphens; `pipeline` where nothing is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[: LONGEST_SLUG - 10].strip("-") or "pipeline"
-
-
-def _with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _merged(DEFAULTS, given)
 
 
 def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

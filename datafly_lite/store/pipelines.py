@@ -81,3 +81,44 @@ def drop_pending(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) 
         """,
         (now_ms, pipeline_id),
     )
+
+
+def keep_source_view(connection: sqlite3.Connection, pipeline_id: str, view: str) -> None:
+    """What the pipeline as a source (seed 002) has and a pipeline has no place for, as JSON."""
+    connection.execute("UPDATE pipelines SET source_view = ? WHERE id = ?", (view, pipeline_id))
+
+
+def erase(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> None:
+    """After `soft_delete`: nothing is left to bring it back with, neither secrets nor what belonged to it.
+
+    Rows that the log, the ledger and the traces name stay, and the key, which is never given out again.
+    """
+    connection.execute(
+        """
+        UPDATE pipelines
+           SET secret_ciphertext = x'', secret_prefix = '', domain_allowlist = '[]', labels = '[]',
+               parameters = '{}', config = '{}', js_builder_config = '{}', identity_config = '{}',
+               source_view = '{}'
+         WHERE id = ?
+        """,
+        (pipeline_id,),
+    )
+    connection.execute("DELETE FROM collector_builds WHERE pipeline_id = ?", (pipeline_id,))
+    _delete_what_belongs(connection, pipeline_id, now_ms)
+
+
+def _delete_what_belongs(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> None:
+    connection.execute(
+        """
+        UPDATE pipeline_integrations SET detached_at_ms = ?
+         WHERE pipeline_id = ? AND detached_at_ms IS NULL
+        """,
+        (now_ms, pipeline_id),
+    )
+    connection.execute(
+        """
+        UPDATE webhook_sources SET deleted_at_ms = coalesce(deleted_at_ms, ?), secret_ciphertext = x''
+         WHERE pipeline_id = ?
+        """,
+        (now_ms, pipeline_id),
+    )
