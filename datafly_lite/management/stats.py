@@ -24,8 +24,8 @@ SHOWN_BUCKETS = {"minute": 60, "hour": 24, "day": 30}
 MOST_BUCKETS = 1_500
 """A day of minutes, two months of hours: an answer reads a few rows for each."""
 
-LATEST_MS = 253_402_300_800_000
-"""The year 10000: no later time can be written down."""
+TOO_LATE_MS = 253_402_300_800_000
+"""The year 10000: it cannot be written down."""
 
 REFUSED, EVENT_DROPPED = "refused", "event_dropped"
 BY_REASON = {REFUSED: "rejected", EVENT_DROPPED: "events_dropped", "dropped": "dropped", "dead": "dead"}
@@ -102,7 +102,7 @@ def _bounds(bucket: str, from_ms: int | None, to_ms: int | None, now_ms: int) ->
     span_ms = SPANS[bucket]
     end_ms = -(-(now_ms + 1 if to_ms is None else to_ms) // span_ms) * span_ms
     start_ms = end_ms - SHOWN_BUCKETS[bucket] * span_ms if from_ms is None else from_ms // span_ms * span_ms
-    if not 0 <= end_ms <= LATEST_MS:
+    if not 0 <= end_ms < TOO_LATE_MS:
         raise AdminError.invalid("to", "is beyond all calendars")
     if not 0 <= start_ms < end_ms:
         raise AdminError.invalid("from", "must be before `to`")
