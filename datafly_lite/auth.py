@@ -40,11 +40,13 @@ from datafly_lite.store import Store, accounts, api_keys
 
 __all__ = [
     "EMAIL",
+    "INVITATION_TTL_MS",
     "ROLES",
     "SECURE_SESSION_COOKIE",
     "SESSION_ABSOLUTE_MS",
     "SESSION_COOKIE",
     "SESSION_IDLE_MS",
+    "SESSION_TOUCH_MS",
     "Authority",
     "Bearer",
     "User",

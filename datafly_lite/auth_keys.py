@@ -10,12 +10,13 @@ import zlib
 from typing import NamedTuple
 
 from datafly_lite.auth_people import User
-from datafly_lite.clock import ALPHABET, new_token
+from datafly_lite.clock import new_token
 
 KIND = "ak"
 RANDOM_LENGTH = 43
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 CHECKSUM_LENGTH = 7
-"""Characters of 36, which hold all 32 bits of a CRC-32."""
+"""Digits of base 36, which hold all 32 bits of a CRC-32."""
 
 SHOWN_LENGTH = 7
 """`ak_` and four characters: enough to recognise a key by, and nothing to guess the rest from."""
@@ -53,6 +54,6 @@ def checksum_of(text: str) -> str:
     """CRC-32 in base 36."""
     left, digits = zlib.crc32(text.encode("utf-8", "surrogatepass")), ""
     for _ in range(CHECKSUM_LENGTH):
-        left, digit = divmod(left, len(ALPHABET))
-        digits = ALPHABET[digit] + digits
+        left, digit = divmod(left, len(DIGITS))
+        digits = DIGITS[digit] + digits
     return digits
