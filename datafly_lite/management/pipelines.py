@@ -202,7 +202,7 @@ def found_pipeline(connection: sqlite3.Connection, pipeline_id: str) -> sqlite3.
 
 def _get(connection: sqlite3.Connection, pipeline_id: str) -> dict[str, Any]:
     row = found_pipeline(connection, pipeline_id)
-    return _object(row, accounts.organisation_id(connection))
+    return pipeline_of(row, accounts.organisation_id(connection))
 
 
 def new_columns(services: Services, given: Mapping[str, Any], secret: str) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _update(
 def change(connection: sqlite3.Connection, pipeline_id: str, given: Mapping[str, Any], now_ms: int) -> None:
     """Write these checked fields over what there is. Raises NOT_FOUND, CONFLICT, VALIDATION_ERROR."""
     row = found_pipeline(connection, pipeline_id)
-    after = _merged(_object(row, None), given)
+    after = _merged(pipeline_of(row, None), given)
     _check_slug(connection, after["slug"], pipeline_id)
     columns = {**dict(row), **_columns(after), "slug": after["slug"], "updated_at_ms": now_ms}
     rows.update(connection, columns)
@@ -340,11 +340,11 @@ def _secret_columns(services: Services, secret: str) -> dict[str, Any]:
 
 
 def _summary(row: sqlite3.Row) -> dict[str, Any]:
-    whole = _object(row, None)
+    whole = pipeline_of(row, None)
     return {name: whole[name] for name in SUMMARY}
 
 
-def _object(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
+def pipeline_of(row: sqlite3.Row, org_id: str | None) -> dict[str, Any]:
     """The pipeline object in the order that seed 001 prints."""
     return {
         "id": row["id"],

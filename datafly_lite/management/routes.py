@@ -12,11 +12,13 @@ from datafly_lite.auth_limits import Ceiling
 from datafly_lite.management import handlers as h
 from datafly_lite.management import handlers_figures as figures
 from datafly_lite.management import handlers_people as users
+from datafly_lite.management import handlers_sources as legacy
 from datafly_lite.management import schemas_accounts as people
 from datafly_lite.management import schemas_audit_logs as audit
 from datafly_lite.management import schemas_events as events
 from datafly_lite.management import schemas_integrations as integrations
 from datafly_lite.management import schemas_pipelines as pipelines
+from datafly_lite.management import schemas_sources as sources
 from datafly_lite.management import schemas_webhook_sources as webhooks
 from datafly_lite.management.catalog import CatalogVendor, CatalogVendorDetail
 from datafly_lite.management.deliveries import Delivery, DeliveryDetail
@@ -113,6 +115,23 @@ OPERATIONS = (
               takes=integrations.AttachmentChange),
     Operation("DELETE", "/pipelines/{pipeline_id}/integrations/{pi_id}", "editor", h.detach,
               "Take an integration off a pipeline; what waits for it is dropped", None),
+    #
+    Operation("GET", "/sources", "viewer", legacy.list_sources,
+              "List sources, oldest first", Page[sources.SourceSummary], query=PageQuery),
+    Operation("POST", "/sources", "editor", legacy.create_source,
+              "Make a source, and the pipeline that it is", sources.Source,
+              takes=sources.NewSource, status=201),
+    Operation("GET", "/sources/{src_id}", "viewer", legacy.get_source,
+              "Get a pipeline as a source", sources.SourceWithBuild),
+    Operation("PUT", "/sources/{src_id}", "editor", legacy.update_source,
+              "Replace a source, all of it", sources.Source, takes=sources.SourceReplacement),
+    Operation("DELETE", "/sources/{src_id}", "admin", legacy.delete_source,
+              "Delete a source and all that belongs to it, for ever", None),
+    Operation("POST", "/sources/{src_id}/collector/build", "editor", legacy.start_build,
+              "Start building the collector of a source", sources.SourceBuildStarted),
+    Operation("GET", "/sources/{src_id}/collector/download", "editor", legacy.download_collector,
+              "Take the newest collector, or the default one before the first",
+              File("application/javascript")),
     #
     Operation("GET", "/catalog", "viewer", h.catalog,
               "List all vendors and their settings", Page[CatalogVendor], query=PageQuery),
