@@ -28,8 +28,8 @@ def figures(connection: sqlite3.Connection, since_ms: tuple[int, ...]) -> Figure
         stored=last,
         stored_since=tuple(last - _last_before(connection, one, last) for one in since_ms),
         refused=sum(refused_events.counts(connection, None).values()),
-        deliveries_pending=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'pending'"),
-        deliveries_dead=_number(connection, "SELECT count(*) FROM deliveries WHERE status = 'dead'"),
+        deliveries_pending=deliveries(connection, "pending"),
+        deliveries_dead=deliveries(connection, "dead"),
         attachments_in_trouble=_number(
             connection,
             """
@@ -39,6 +39,18 @@ def figures(connection: sqlite3.Connection, since_ms: tuple[int, ...]) -> Figure
             """,
         ),
     )
+
+
+def deliveries(connection: sqlite3.Connection, status: str) -> int:
+    """How many have it, from the counts of each integration."""
+    row = connection.execute(
+        """
+        SELECT coalesce(sum(value), 0) FROM delivery_counts
+         WHERE name = :status OR name LIKE :status || ':%'
+        """,
+        {"status": status},
+    ).fetchone()
+    return int(row[0])
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from datafly_lite.management import stats
 from datafly_lite.store.figures import figures
 from datafly_lite.ui.visit import Visit
 
@@ -17,4 +18,9 @@ async def show(visit: Visit) -> Response:
     now_ms = services.clock()
     found = await services.store.read(figures, (now_ms - HOUR_MS, now_ms - DAY_MS))
     checks = await services.readiness()
-    return visit.page("overview.html", figures=found, troubles=[one for one in checks if not one["ok"]])
+    return visit.page(
+        "overview.html",
+        figures=found,
+        ledger=await stats.ledger(services),
+        troubles=[one for one in checks if not one["ok"]],
+    )
