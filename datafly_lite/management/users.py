@@ -165,7 +165,7 @@ def _update(
     wanted = {**{name: before[name] for name in CHECKS}, **given}
     _check_reach(by, before)
     if wanted["role"] != before["role"]:
-        _check_gift(by, wanted["role"], is_own=by["id"] == user_id)
+        _check_gift(by, wanted["role"])
     _check_status(before, wanted)
     _check_owner(before, wanted)
     handed_over = _hand_over(connection, by, now_ms) if wanted["role"] == "owner" != before["role"] else {}
@@ -207,17 +207,24 @@ def _delete(connection: sqlite3.Connection, by_id: str, user_id: str) -> Changed
 # ── Rules ────────────────────────────────────────────────────────────────────────────────────
 
 
+def is_within_reach(role: str, by_id: str, target_role: str, target_id: str) -> bool:
+    """Whether somebody with this role may change the target."""
+    return role == "owner" or by_id == target_id or not has_role(target_role, role)
+
+
+def can_give(role: str, given: str) -> bool:
+    """Whether somebody with this role may give that one to others."""
+    return role == "owner" or not has_role(given, role)
+
+
 def _check_reach(by: sqlite3.Row, target: sqlite3.Row) -> None:
-    """Raise FORBIDDEN where this person is none that `by` may change."""
-    if by["role"] != "owner" and by["id"] != target["id"] and has_role(target["role"], by["role"]):
+    if not is_within_reach(by["role"], by["id"], target["role"], target["id"]):
         raise AdminError("FORBIDDEN", f"somebody with the role {target['role']} is changed by the owner only")
 
 
-def _check_gift(by: sqlite3.Row, role: str, *, is_own: bool = False) -> None:
-    """Raise FORBIDDEN where `by` cannot give this role to somebody; their own they may only lower."""
-    if by["role"] != "owner" and has_role(role, by["role"]):
-        whose = "to oneself" if is_own else "to others"
-        raise AdminError("FORBIDDEN", f"the role {role} is given {whose} by the owner only")
+def _check_gift(by: sqlite3.Row, role: str) -> None:
+    if not can_give(by["role"], role):
+        raise AdminError("FORBIDDEN", f"the role {role} is given by the owner only")
 
 
 def _check_status(before: sqlite3.Row, wanted: Mapping[str, Any]) -> None:

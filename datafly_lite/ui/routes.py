@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from datafly_lite.services import Services
 from datafly_lite.ui import (
+    api_keys,
     audit_logs,
     dead_letters,
     events,
@@ -20,6 +21,7 @@ from datafly_lite.ui import (
     pipelines,
     refused_events,
     sessions,
+    users,
     webhook_sources,
 )
 from datafly_lite.ui.pages import Page, nothing_here
@@ -46,6 +48,8 @@ PAGES = tuple(
         ("GET", "/login", None, sessions.show_log_in),
         ("POST", "/login", None, sessions.log_in),
         ("GET", "/sign-in", None, sessions.follow_link),
+        ("GET", "/accept-invite", None, users.show_invitation),
+        ("POST", "/accept-invite", None, users.accept_invitation),
         ("POST", "/logout", None, sessions.log_out),
         #
         ("GET", "/", "viewer", overview.show),
@@ -80,6 +84,23 @@ PAGES = tuple(
         ("POST", "/webhook-sources/{source_id}", "editor", webhook_sources.save),
         ("GET", "/webhook-sources/{source_id}/delete", "admin", webhook_sources.confirm_delete),
         ("POST", "/webhook-sources/{source_id}/delete", "admin", webhook_sources.delete),
+        #
+        ("GET", "/users", "admin", users.show_list),
+        ("GET", "/users/new", "admin", users.show_invite),
+        ("POST", "/users/new", "admin", users.invite),
+        ("GET", "/users/{user_id}", "admin", users.show_edit),
+        ("POST", "/users/{user_id}", "admin", users.save),
+        ("POST", "/users/{user_id}/invite-link", "admin", users.invite_again),
+        ("GET", "/users/{user_id}/delete", "admin", users.confirm_delete),
+        ("POST", "/users/{user_id}/delete", "admin", users.delete),
+        ("GET", "/users/{user_id}/owner", "owner", users.confirm_hand_over),
+        ("POST", "/users/{user_id}/owner", "owner", users.hand_over),
+        #
+        ("GET", "/api-keys", "admin", api_keys.show_list),
+        ("GET", "/api-keys/new", "admin", api_keys.show_new),
+        ("POST", "/api-keys/new", "admin", api_keys.create),
+        ("GET", "/api-keys/{key_id}/delete", "admin", api_keys.confirm_delete),
+        ("POST", "/api-keys/{key_id}/delete", "admin", api_keys.delete),
         #
         ("GET", "/live", "viewer", events.show_list),
         ("GET", "/live/data", "viewer", events.data),

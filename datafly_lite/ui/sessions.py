@@ -38,7 +38,7 @@ async def show_set_up(visit: Visit) -> Response:
     try:
         await visit.services.authority.check_setup_token(visit.query("token"))
     except AdminError as error:
-        return _bad_link(visit, error)
+        return bad_link(visit, error)
     return _set_up_page(visit, visit.query("token"), Form(), Problems())
 
 
@@ -51,11 +51,11 @@ async def set_up(visit: Visit) -> Response:
         )
     except AdminError as error:
         if error.code in LINK_CODES:
-            return _bad_link(visit, error)
+            return bad_link(visit, error)
         return _set_up_page(
             visit, form.word("token"), form, problems_of(error, ("email", "password", "name")), error.status
         )
-    return await _let_in(visit, user, "/")
+    return await let_in(visit, user, "/")
 
 
 def _set_up_page(visit: Visit, token: str, form: Form, problems: Problems, status: int = 200) -> Response:
@@ -64,7 +64,8 @@ def _set_up_page(visit: Visit, token: str, form: Form, problems: Problems, statu
     )
 
 
-def _bad_link(visit: Visit, error: AdminError) -> Response:
+def bad_link(visit: Visit, error: AdminError) -> Response:
+    """Why a one-time link is no good, and what to do."""
     is_gone, path = error.code == "GONE", visit.request.url.path
     return visit.page(
         "bad_link.html",
@@ -93,7 +94,7 @@ async def log_in(visit: Visit) -> Response:
         user = await authority.login(form.word("email"), form.text("password"), visit.address)
     except AdminError as error:
         return await _log_in_page(visit, form, problems_of(error, ("email", "password")), error.status)
-    return await _let_in(visit, user, local_path(form.word("next")))
+    return await let_in(visit, user, local_path(form.word("next")))
 
 
 async def _log_in_page(visit: Visit, form: Form, problems: Problems, status: int = 200) -> Response:
@@ -110,8 +111,8 @@ async def follow_link(visit: Visit) -> Response:
     except AdminError as error:
         if visit.user is not None:
             return visit.go("/")
-        return _bad_link(visit, error)
-    return await _let_in(visit, user, "/")
+        return bad_link(visit, error)
+    return await let_in(visit, user, "/")
 
 
 async def log_out(visit: Visit) -> Response:
@@ -125,7 +126,7 @@ async def log_out(visit: Visit) -> Response:
     return response
 
 
-async def _let_in(visit: Visit, user: User, path: str) -> Response:
+async def let_in(visit: Visit, user: User, path: str) -> Response:
     """A new session, never one that was there before (session fixation)."""
     old = session_token_of(visit.request.cookies, visit.services.settings.base_url)
     if old:
