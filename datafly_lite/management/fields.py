@@ -125,9 +125,11 @@ def one_of(*choices: str) -> Check:
 
 
 def whole(least: int, most: int) -> Check:
-    """An integer; a boolean is none."""
+    """An integer, also as `5.0`: JSON Schema calls both one. A boolean is none."""
 
     def check(value: Any) -> int:
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is not int or not least <= value <= most:
             raise FieldError(f"must be a whole number from {least:,} to {most:,}")
         return value

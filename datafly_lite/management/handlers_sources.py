@@ -32,11 +32,11 @@ async def delete_source(call: Call) -> Response:
     return no_content()
 
 
-async def start_build(call: Call) -> Response:
+async def build_source(call: Call) -> Response:
     return answer(await sources.start_build(call.services, call.path("src_id")))
 
 
-async def download_collector(call: Call) -> Response:
+async def download_source(call: Call) -> Response:
     filename, script = await sources.download(call.services, call.path("src_id"))
     headers = {"content-disposition": f'attachment; filename="{filename}"'}
     return Response(script, headers=headers, media_type="application/javascript")

@@ -93,7 +93,7 @@ def document(prefix: str, operations: Sequence[Operation]) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "datafly_lite", "version": __version__, "description": INTRODUCTION},
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag, "description": TAGS[tag]} for tag in tags],
+        "tags": [{"name": tag, "description": TAGS.get(tag, "")} for tag in tags],
         "paths": paths,
         "components": components,
     }
@@ -124,7 +124,7 @@ def _path_parameter(name: str) -> Json:
         "name": name,
         "in": "path",
         "required": True,
-        "description": PARAMETERS[name],
+        "description": PARAMETERS.get(name, ""),
         "schema": schema,
     }
 

@@ -14,8 +14,8 @@ API key. Roles: viewer, editor, admin, owner; each may do what the ones before i
 HEAD is answered as a GET; unknown parameters are ignored, unknown fields of a body are refused.
 
 `GET /v1/admin/debug/stream` is a WebSocket for viewers: after `{"action": "subscribe", "filters": {}}` it
-sends `{"stage", "timestamp", "pipeline_id", "message_id", "integration_id", "data"}` for whatever happens, and
-`{"missed": n}` to a reader that is too slow.
+sends `{"stage", "timestamp", "pipeline_id", "message_id", "integration_id", "data"}` for whatever happens,
+and `{"missed": n}` to a reader that is too slow.
 
 Any operation can also answer 500 with the code `INTERNAL_ERROR`: that is a bug, and the program's log has the
 request's id."""
@@ -97,7 +97,8 @@ PARAMETERS = {
     "number": "The revision's number.",
     "old": "A revision's number.",
     "new": "A revision's number.",
-    "source_id": "The source's id.",
+    "source_id": "The webhook source's id.",
+    "src_id": "The source's id.",
     "message_id": "The event's messageId; a slash in it may stay as it is.",
     "delivery_id": "The delivery's id.",
     "user_id": "The user's id.",

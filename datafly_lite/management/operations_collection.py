@@ -132,7 +132,6 @@ PATHS = (
     ),
     Collection(
         *("POST", "/v1/m", PREPARING, "Segment's SDK metrics: taken and not kept", c.Accepted),
-        *(dict[str, Any],),
         key="",
         codes=BODY_CODES,
     ),

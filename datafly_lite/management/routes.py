@@ -127,9 +127,9 @@ OPERATIONS = (
               "Replace a source, all of it", sources.Source, takes=sources.SourceReplacement),
     Operation("DELETE", "/sources/{src_id}", "admin", legacy.delete_source,
               "Delete a source and all that belongs to it, for ever", None),
-    Operation("POST", "/sources/{src_id}/collector/build", "editor", legacy.start_build,
+    Operation("POST", "/sources/{src_id}/collector/build", "editor", legacy.build_source,
               "Start building the collector of a source", sources.SourceBuildStarted),
-    Operation("GET", "/sources/{src_id}/collector/download", "editor", legacy.download_collector,
+    Operation("GET", "/sources/{src_id}/collector/download", "editor", legacy.download_source,
               "Take the newest collector, or the default one before the first",
               File("application/javascript")),
     #

@@ -28,8 +28,9 @@ Limit = Annotated[int, Meta(ge=1, le=100, description="Rows on a page.")]
 Cursor = Annotated[str, Meta(description="`next_cursor` of the page before.")]
 SearchText = Annotated[str, Meta(max_length=1000)]
 KeyText = Annotated[str, Meta(max_length=200)]
-From = Annotated[str, Meta(description="At or after this time: ISO 8601.", examples=["2026-02-25T10:00:00Z"])]
-To = Annotated[str, Meta(description="Before this time: ISO 8601.", examples=["2026-02-25T11:00:00Z"])]
+TIME_OR_NOTHING = {"anyOf": [{"format": "date-time"}, {"const": ""}]}
+From = Annotated[str, Meta(description="At or after this time.", extra_json_schema=TIME_OR_NOTHING)]
+To = Annotated[str, Meta(description="Before this time.", extra_json_schema=TIME_OR_NOTHING)]
 
 
 class Page(Struct, Generic[T]):

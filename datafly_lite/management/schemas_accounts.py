@@ -13,7 +13,7 @@ Email = Annotated[
     str,
     Meta(
         max_length=300,
-        pattern=r"^[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}$",
+        pattern=r"^[^@\s\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}@[^@\s\x00-\x1f\x7f-\x9f\u2028\u2029]{1,190}$",
         examples=["ada@example.com"],
     ),
 ]
@@ -109,11 +109,6 @@ class PersonChange(Struct, forbid_unknown_fields=True):
     name: PersonLine | UnsetType = UNSET
     role: Role | UnsetType = UNSET
     status: Status | UnsetType = UNSET
-    id: str | UnsetType = UNSET
-    email: str | UnsetType = UNSET
-    last_login_at: Instant | UnsetType | None = UNSET
-    created_at: Instant | UnsetType = UNSET
-    updated_at: Instant | UnsetType = UNSET
 
 
 class NewApiKey(Struct, forbid_unknown_fields=True):

@@ -15,10 +15,11 @@ from datafly_lite.management.schemas import Instant
 Code = Annotated[str, Meta(extra_json_schema={"enum": [*Refused.STATUS]})]
 Done = Annotated[bool, Meta(extra_json_schema={"const": True})]
 NotDone = Annotated[bool, Meta(extra_json_schema={"const": False})]
-Identifier = Annotated[str, Meta(max_length=255)] | Annotated[int, Meta(ge=-(2**53), le=2**53)] | None
+Identifier = Annotated[str, Meta(max_length=255)] | int | None
 EventName = Annotated[str, Meta(max_length=200)] | None
 MessageId = Annotated[str, Meta(max_length=255)] | None
-Time = Annotated[str | int | None, Meta(description="ISO 8601, or milliseconds since 1970.")]
+GivenId = Annotated[str, Meta(min_length=1, max_length=255)] | int
+Time = Annotated[str | int | float | None, Meta(description="ISO 8601, or milliseconds since 1970.")]
 FreeObject = dict[str, Any] | None
 
 
@@ -53,14 +54,14 @@ class PageEvent(_Event, rename="camel", kw_only=True):
 class IdentifyEvent(_Event, rename="camel", kw_only=True):
     """Who somebody is."""
 
-    user_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    user_id: GivenId
     traits: FreeObject | UnsetType = UNSET
 
 
 class GroupEvent(_Event, rename="camel", kw_only=True):
     """Which group somebody belongs to."""
 
-    group_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    group_id: GivenId
     user_id: Identifier | UnsetType = UNSET
     traits: FreeObject | UnsetType = UNSET
 
@@ -68,8 +69,8 @@ class GroupEvent(_Event, rename="camel", kw_only=True):
 class AliasEvent(_Event, rename="camel", kw_only=True):
     """Two identifiers are one person."""
 
-    user_id: Annotated[str, Meta(min_length=1, max_length=255)]
-    previous_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    user_id: GivenId
+    previous_id: GivenId
 
 
 class Batch(Struct, rename="camel", kw_only=True):

@@ -116,11 +116,21 @@ class DeadLetterFilter(Struct, forbid_unknown_fields=True):
     reason: KeyText | UnsetType = UNSET
 
 
-class Selection(Struct, forbid_unknown_fields=True):
-    """Either `ids` or `filter`."""
+class SelectionByIds(Struct, forbid_unknown_fields=True):
+    """These dead letters. Those that are there no more are passed over."""
 
-    ids: Annotated[list[Annotated[int, Meta(ge=1, le=2**53)]], Meta(max_length=10_000)] | UnsetType = UNSET
-    filter: DeadLetterFilter | UnsetType = UNSET
+    ids: Annotated[list[Annotated[int, Meta(ge=1, le=2**53)]], Meta(max_length=10_000)]
+    filter: UnsetType | None = UNSET
+
+
+class SelectionByFilter(Struct, forbid_unknown_fields=True):
+    """All dead letters that the filter finds."""
+
+    filter: DeadLetterFilter
+    ids: UnsetType | None = UNSET
+
+
+Selection = (SelectionByIds, SelectionByFilter)
 
 
 class Replayed(Struct):

@@ -10,7 +10,9 @@ from datafly_lite.management.schemas import FULL_LINE, LINE, FreeObject, Instant
 
 PipelineType = Literal["web", "app", "server"]
 Slug = Annotated[str, Meta(max_length=100, pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")]
-Host = Annotated[str, Meta(min_length=1, max_length=255, examples=["example.com", "*.example.com"])]
+Host = Annotated[
+    str, Meta(min_length=1, max_length=253, pattern=r"^\S+$", examples=["example.com", "*.example.com"])
+]
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=FULL_LINE)]
 Labels = Annotated[list[Label], Meta(max_length=100)]
 Hosts = Annotated[
@@ -111,7 +113,7 @@ class PipelineFilters(Struct):
     label: Annotated[str, Meta(description="A whole label.")] | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
-    offset: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    offset: Annotated[int, Meta(ge=0, le=10**15 - 1)] = 0
 
 
 class PipelineCreated(Struct):

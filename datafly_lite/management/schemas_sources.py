@@ -13,7 +13,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=100, pattern=FULL_LINE)]
 Words = Annotated[list[Word], Meta(max_length=200)]
 Domain = Annotated[
     str,
-    Meta(max_length=255, examples=["www.example.com"], description="Empty: events from every origin."),
+    Meta(max_length=253, examples=["www.example.com"], description="Empty: events from every origin."),
 ]
 
 
