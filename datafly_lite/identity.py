@@ -23,7 +23,7 @@ NONSENSE = frozenset(
         "guest",
     }
 )
-"""User ids that are a mistake in somebody's page; joining on them made one user of thousands."""
+"""Ids that are a mistake in somebody's page; joining on them made one user of thousands."""
 
 
 class Known(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -33,19 +33,26 @@ class Known(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     group_id: str | None = None
 
 
+def is_nonsense(text: str) -> bool:
+    """Whether an id names nobody and nothing: what a page writes where it has none."""
+    return text.strip().lower() in NONSENSE
+
+
 def is_user_id(user_id: str | None) -> bool:
     """Whether an id can stand for a person."""
-    return user_id is not None and user_id.strip().lower() not in NONSENSE
+    return user_id is not None and not is_nonsense(user_id)
 
 
 def after(event: Event, known: Known) -> Known:
     """What is known once the event was seen.
 
     identify links the visitor to its user, and a later identify to another user links it anew: two
-    known users are never joined, the visitor changes hands. group does the same for the group.
+    known users are never joined, the visitor changes hands, and of the new one no group is known.
+    group links the visitor to its group.
     """
     user_id, group_id = known.user_id, known.group_id
     if event.type == "identify" and is_user_id(event.user_id):
+        group_id = group_id if user_id in (None, event.user_id) else None
         user_id = event.user_id
     if event.type == "group" and event.group_id:
         group_id = event.group_id

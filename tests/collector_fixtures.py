@@ -11,7 +11,8 @@ from collector_kit import Site, Visitor, chromium, running_site
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser_of_sites() -> Iterator[Browser]:
+    """It finds the sites by their names."""
     with chromium() as running:
         yield running
 
@@ -24,6 +25,6 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def visitor(browser: Browser, site: Site) -> Iterator[Visitor]:
-    with browser.new_context(locale="en-GB", timezone_id="Europe/Berlin") as context:
+def visitor(browser_of_sites: Browser, site: Site) -> Iterator[Visitor]:
+    with browser_of_sites.new_context(locale="en-GB", timezone_id="Europe/Berlin") as context:
         yield Visitor(context, site)

@@ -175,13 +175,17 @@ def heard(event: Json, said: Json) -> Json:
     objects = {name: event[name] for name in OBJECT_FIELDS if name in event}
     if said.get("anonymousId") in (None, ""):
         fields.pop("anonymousId", None)
+    for name in ("messageId", "anonymousId"):  # such as "undefined", for which the gateway takes another
+        if name in original:
+            fields[name] = str(original.pop(name))
     claimed = _claimed(event, original, said)
     return {**fields, **objects, "times": claimed, "unknown": original}
 
 
 def _claimed(event: Json, original: Json, said: Json) -> Json:
-    """The product goes by the first of two times, and the second is displaced."""
+    """The product goes by the first of two times that is one, and the other is displaced."""
     names = [one for one in ("timestamp", "originalTimestamp") if said.get(one) not in (None, "")]
+    names.sort(key=lambda name: name in original)
     kept: Json = {"sentAt": event["sentAt"]} if "sentAt" in event else {}
     if "originalTimestamp" in event:
         kept[names[0] if names else "originalTimestamp"] = event["originalTimestamp"]
@@ -247,8 +251,10 @@ def heard_of_pixel(event: Json, said: Json) -> Json:
     fields = {name: event[field] for name, field in names.items() if field in event}
     if not said["fields"].get("aid"):
         fields.pop("aid", None)
+    others = dict(event.get("original", {}))
+    fields |= {name: others.pop(field) for name, field in names.items() if field in others}
     trees = {"p": event.get("properties", {}), "t": event.get("traits", {})}
-    return {"fields": fields, **trees, "others": event.get("original", {})}
+    return {"fields": fields, **trees, "others": others}
 
 
 @st.composite

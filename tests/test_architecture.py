@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "store": PURE | {"assets"},
     "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},
     # the way of an event, in its order
-    "gateway": PURE | FRAME | {"jsonpaths", "proxies"},
+    "gateway": PURE | FRAME | {"identity", "jsonpaths", "proxies"},
     "log": PURE | {"store"},
     "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
     "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},

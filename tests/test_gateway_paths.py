@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway_kit import ORIGIN, Appliance, running_appliance
-from kit import Answer, request
+from kit import Answer, request, wait_until
 
 GIF = b"GIF89a"
 
@@ -28,6 +28,19 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 def secret(appliance: Appliance) -> str:
     made = appliance.management.call("POST", f"pipelines/{appliance.pipeline.id}/rotate-secret")
     found: str = made["pipeline_key_secret"]
+    return found
+
+
+def ids_of(appliance: Appliance, event: str) -> list[str]:
+    """The messageIds of the events of this name, once there are some."""
+    found: list[str] = []
+
+    def look() -> bool:
+        listed = appliance.management.call("GET", f"events?event={event}")["data"]
+        found[:] = [one["message_id"] for one in listed]
+        return bool(found)
+
+    wait_until(look, event)
     return found
 
 
@@ -164,6 +177,51 @@ def test_rudderstacks_header_says_when_a_single_event_was_sent(appliance: Applia
     assert stored["timestamp"][:16] == stored["receivedAt"][:16]
 
 
+def test_what_a_batch_says_of_itself_is_kept_with_each_event(appliance: Appliance) -> None:
+    event = {"type": "page", "userId": "u", "messageId": "rooted"}
+    batch = {"messageId": "b-0d2c", "timestamp": "2026-02-25T14:30:00.000Z", "more": [1], "batch": [event]}
+    assert appliance.post(json.dumps(batch).encode(), "/v1/batch").json()["accepted"] == 1
+    root = {"messageId": "b-0d2c", "timestamp": "2026-02-25T14:30:00.000Z", "more": [1]}
+    assert appliance.stored("rooted")["original"] == {"batch": root}
+
+
+def test_ids_that_name_nothing_count_as_none(appliance: Appliance) -> None:
+    events = [
+        {"type": "track", "event": "A", "messageId": "undefined", "anonymousId": "undefined"},
+        {"type": "track", "event": "B", "messageId": "undefined", "anonymousId": "null", "userId": "b"},
+    ]
+    answer = appliance.post(json.dumps({"batch": events}).encode(), "/v1/b").json()
+    assert answer == {"success": True, "accepted": 2}, "the second one is no duplicate of the first"
+    stored = appliance.stored(ids_of(appliance, "B")[0])
+    assert stored["original"] == {"messageId": "undefined", "anonymousId": "null"}
+    assert "anonymousId" not in stored
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/identify"])
+def test_a_server_without_an_origin_is_given_no_cookie(appliance: Appliance, path: str) -> None:
+    visitor = "1e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
+    event = {"event": "S", "userId": "s-1", "messageId": f"server{path}"}
+    answer = appliance.post(json.dumps(event).encode(), path, Cookie=f"_dfid={visitor}")
+    assert "Set-Cookie" not in answer.headers
+    assert "anonymousId" not in appliance.stored(f"server{path}")
+
+
+def test_a_form_on_somebodys_page_sets_no_cookie(appliance: Appliance) -> None:
+    event = {"event": "Forged", "anonymousId": "deadbeef-dead-4eef-8eef-deadbeefdead"}
+    body = json.dumps(event).encode()
+    brought = appliance.post(body, "/v1/t", Origin=ORIGIN, Sec_Fetch_Dest="document")
+    asked = appliance.post(body, "/v1/t", Origin=ORIGIN, Sec_Fetch_Dest="empty")
+    assert (brought.status, "Set-Cookie" in brought.headers) == (200, False)
+    assert (asked.status, "Set-Cookie" in asked.headers) == (200, True)
+
+
+def test_of_two_cookies_the_good_one_names_the_visitor(appliance: Appliance) -> None:
+    visitor = "2e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
+    cookies = f"_dfid=forged; other=1; _dfid={visitor}"
+    appliance.post(b'{"event": "Two", "messageId": "two-cookies"}', "/v1/t", Origin=ORIGIN, Cookie=cookies)
+    assert appliance.stored("two-cookies")["anonymousId"] == visitor
+
+
 def test_what_the_product_goes_another_way_about_is_kept(appliance: Appliance) -> None:
     visitor = "0e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
     event = {
@@ -235,6 +293,14 @@ def test_a_signed_request_that_is_sent_again_is_known_again(appliance: Appliance
     assert again == {"success": True, "accepted": 2, "deduplicated": 2}
 
 
+def test_a_signature_on_a_pixel_signs_nothing(appliance: Appliance, secret: str) -> None:
+    headers = {name.replace("_", "-"): value for name, value in signature(secret, b"").items()}
+    for name in ("px-signed-1", "px-signed-2"):
+        url = f"{appliance.server.base_url}/v1/pixel/track?wk={appliance.pipeline.key}&e={name}"
+        assert request(url, headers=headers).status == 200
+    assert len(ids_of(appliance, "px-signed-2")) == 1, "neither is a duplicate of the other"
+
+
 # ── The pixel ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,7 +340,10 @@ def test_the_pixel_of_each_type(appliance: Appliance) -> None:
 
 
 def test_what_the_pixel_refuses(appliance: Appliance) -> None:
-    assert pixel(appliance, "track", "p.x=1").json()["code"] == "invalid_payload"
+    nameless = pixel(appliance, "track", "p.x=1")
+    assert (nameless.status, nameless.headers["Content-Type"]) == (200, "image/gif")
+    listed = appliance.management.call("GET", "refused-events?dialect=datafly_pixel")["data"]
+    assert (listed[0]["code"], listed[0]["body"]) == ("invalid_payload", "p.x=1"), "and no key in it"
     assert pixel(appliance, "nothing", "e=A").status == 404
     assert request(f"{appliance.server.base_url}/v1/pixel/track?wk=dk_nobody&e=A").status == 401
     posted = appliance.post(b"{}", "/v1/pixel/track")

@@ -49,6 +49,11 @@ def test_the_client_of_a_browser_is_the_visitor_and_of_a_server_is_not() -> None
     assert processed(context=own).context == own
 
 
+def test_a_null_in_the_context_says_nothing() -> None:
+    context = processed(context={"ip": None, "userAgent": None}).context
+    assert context == {"ip": "203.0.113.9", "userAgent": "Mozilla/5.0"}
+
+
 def test_page_and_campaign_come_from_the_url() -> None:
     url = "https://shop.example/p/77?utm_source=nl&utm_medium=email&utm_campaign=spring&utm_term=&c=red"
     context = processed(browser=False, context={"page": {"url": url, "title": "Mug"}}).context
@@ -66,6 +71,23 @@ def test_a_page_events_properties_are_its_page() -> None:
 @pytest.mark.parametrize("url", ["http://[::1", "", "not a url", 7, None, {"a": 1}])
 def test_a_url_that_is_none_hurts_nothing(url: Any) -> None:
     assert processed(context={"page": {"url": url}}).event == "Tested"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"consent": {"categoryPreferences": {"Advertising": False, "Analytics": True, "DataSharing": False}}},
+        {"consent": {"categories": {"Marketing": False}}},
+        {"consent": {"categories": {"C0004": False, "C0002": True}}},
+        {"consent": {"canonical": {"advertising": False}}},
+        {"consent": {"marketing": "false", "analytics": "granted"}},
+        {"consentManagement": {"deniedConsentIds": ["Marketing"], "allowedConsentIds": ["analytics"]}},
+    ],
+)
+def test_a_no_is_a_no_in_any_vocabulary(context: dict[str, Any]) -> None:
+    assert consent.is_refused(context, ["advertising"])
+    assert not consent.is_refused(context, ["analytics"])
+    assert consent.canonical(processed(context=context).context) == consent.canonical(context)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +135,14 @@ def test_groups_are_remembered_like_users() -> None:
     known = identity.after(processed(type="group", event=None, groupId="g-1"), Known("u-1"))
     assert known == Known("u-1", "g-1")
     assert processed(known=known).group_id == "g-1"
+
+
+def test_a_group_is_the_former_users_when_the_visitor_changes_hands() -> None:
+    known = Known("u-1", "g-1")
+    assert identity.after(processed(type="identify", event=None, userId="u-1"), known) == known
+    assert identity.after(processed(type="identify", event=None, userId="u-2"), known) == Known("u-2")
+    anonymous = Known(None, "g-1")
+    assert identity.after(processed(type="identify", event=None, userId="u-1"), anonymous) == known
 
 
 JSON = st.recursive(
@@ -203,10 +233,16 @@ async def test_what_the_visitor_refused_is_dropped_with_its_reason(data_dir: Pat
         await path.send(arrival("m-1", context={"consent": {"marketing": False}}))
         await path.send(arrival("m-2", integrations={"All": False}))
         await path.send(arrival("m-3", integrations={"All": False, "webhook": True}))
+        await path.send(arrival("m-4", integrations={"all": False}))
+        await path.send(arrival("m-5", integrations={"HOOK": "false"}))
+        await path.send(arrival("m-6", integrations={"All": False, "Hook": True}))
         await path.process()
         rows = await path.rows("SELECT status, reason FROM deliveries ORDER BY offset")
         assert [tuple(row.values()) for row in rows] == [
             ("dropped", "consent"),
+            ("dropped", "routing"),
+            ("pending", None),
+            ("dropped", "routing"),
             ("dropped", "routing"),
             ("pending", None),
         ]

@@ -216,7 +216,7 @@ def test_a_source_that_takes_nothing(server: Server, management: Management, pip
     management.call("DELETE", f"webhook-sources/{deleted}")
     answers = [post(server, one, b"{}") for one in (disabled, deleted, "wh_unknown", "", "%00", "x" * 5_000)]
     assert [refusal(one) for one in answers] == [(403, "pipeline_disabled"), *[(401, "invalid_key")] * 5]
-    assert len({one.body for one in answers}) == 1
+    assert len({one.body for one in answers[1:]}) == 1
     other = management.create_pipeline("Off", slug=f"off-{next(NUMBERS)}")
     orphan = add(management, other, "custom")
     management.call("PUT", f"pipelines/{other.id}", {"enabled": False})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -22,6 +23,7 @@ MOST_KEYS = 10
 """Clients write one at the body's root or one in each event of a batch."""
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
 VISITOR_MAX_AGE_S = 34_560_000
 """400 days, which is as long as browsers keep a cookie (spec/datafly-signal.md, 6.2)."""
@@ -109,10 +111,11 @@ def caller(scope: Mapping[str, Any], headers: Headers, trusted: Networks) -> Cal
 
 
 def visitor_of(cookie: bytes | None) -> str | None:
-    """The `_dfid` of a Cookie header; one that is not a UUID v4 is as good as none."""
-    found = VISITOR_COOKIE.search(cookie) if cookie else None
-    value = found[1].decode("latin-1").strip() if found else ""
-    return value if UUID4.fullmatch(value) else None
+    """The first `_dfid` of a Cookie header that is a UUID v4: a sibling domain may have set another."""
+    if not cookie:
+        return None
+    values = (found[1].decode("latin-1").strip() for found in VISITOR_COOKIE.finditer(cookie))
+    return next((value for value in values if UUID4.fullmatch(value)), None)
 
 
 def visitor_cookie(visitor: str, *, domain: str, scheme: str, host: str) -> bytes:
@@ -126,6 +129,12 @@ def visitor_cookie(visitor: str, *, domain: str, scheme: str, host: str) -> byte
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host header names this machine."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name in ("localhost", "[::1]") or name.endswith(".localhost") or name.startswith("127.")
+    """Whether a Host header, or the host of an origin, names this machine."""
+    with_port = HOST_AND_PORT.fullmatch(host)
+    name = (with_port[1] if with_port else host).strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -166,6 +166,7 @@ COMMANDERS_ACT_PIXEL = Dialect(
     event_of=event_of_pixel,
     method="GET",
     names_visitor=True,
+    knows_by_cookie=True,
     is_lenient=True,
     limits=limits,
 )

@@ -16,7 +16,7 @@ from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event, EventType
 from datafly_lite.gateway import bodies
 from datafly_lite.gateway.dialect import BATCH, Dialect, Item, Limits, Reading, Request
-from datafly_lite.gateway.timestamps import settled
+from datafly_lite.gateway.timestamps import parse_ms, settled
 
 MAX_NAME_CHARS = 200
 MAX_ID_CHARS = 255
@@ -75,10 +75,18 @@ class Batch(msgspec.Struct, rename="camel"):
     integrations: msgspec.Raw = ABSENT
 
 
+class CompleteBatch(Batch, forbid_unknown_fields=True, rename="camel"):
+    """A batch that has no field beside these."""
+
+
+KNOWN_OF_BATCH = frozenset(field.encode_name for field in msgspec.structs.fields(Batch))
+
 decode_complete = msgspec.json.Decoder(Complete).decode
 decode_wire = msgspec.json.Decoder(Wire).decode
 decode_root = msgspec.json.Decoder(dict[str, Any]).decode
-decode_batch = msgspec.json.Decoder(Batch).decode
+decode_plain_batch = msgspec.json.Decoder(Batch).decode
+decode_complete_batch = msgspec.json.Decoder(CompleteBatch).decode
+decode_raw_root = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_shared = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
@@ -91,12 +99,21 @@ def decode_event(body: bytes) -> Decoded:
     return Decoded(wire, {name: value for name, value in root.items() if name not in KNOWN})
 
 
+def decode_batch(body: bytes) -> tuple[Batch, dict[str, msgspec.Raw]]:
+    """The batch and the root fields that it has no name for. Raises what msgspec raises."""
+    try:
+        return decode_complete_batch(body), {}
+    except msgspec.ValidationError:
+        batch, root = decode_plain_batch(body), decode_raw_root(body)
+    return batch, {name: value for name, value in root.items() if name not in KNOWN_OF_BATCH}
+
+
 def normalise(envelope: Envelope, decoded: Decoded) -> Event:
     """The canonical event. Raises Refused `invalid_payload`, naming the field and what it needs."""
     wire = decoded.wire
     kind = _type(envelope, wire)
     _check(kind, wire)
-    original = wire.timestamp if wire.timestamp is not None else wire.original_timestamp
+    original = _time(wire)
     sent_at = bodies.text(wire.sent_at) or envelope.sent_at
     return Event(
         type=kind,
@@ -120,14 +137,32 @@ def normalise(envelope: Envelope, decoded: Decoded) -> Event:
     )
 
 
+def _time(wire: Wire) -> Time:
+    """`timestamp`, unless it is none and `originalTimestamp` is one."""
+    other = wire.original_timestamp
+    if other is None or parse_ms(wire.timestamp) is not None:
+        return wire.timestamp
+    return other if wire.timestamp is None or parse_ms(other) is not None else wire.timestamp
+
+
 def _original(envelope: Envelope, decoded: Decoded) -> dict[str, Any]:
     """What has no name here, and what the client said where the product goes by something else."""
     wire, found = decoded.wire, decoded.unknown
-    if wire.anonymous_id and str(wire.anonymous_id) != envelope.anonymous_id:
+    if wire.message_id and wire.message_id != envelope.message_id:
+        found = {**found, "messageId": wire.message_id}
+    if _is_given(wire.anonymous_id) and str(wire.anonymous_id) != envelope.anonymous_id:
         found = {**found, "anonymousId": wire.anonymous_id}
     if wire.timestamp is not None and wire.original_timestamp is not None:
-        found = {**found, "originalTimestamp": wire.original_timestamp}
+        found = {**found, **_other_time(wire)}
+    if "batch" in envelope.shared:
+        found = {**found, "batch": envelope.shared["batch"]}
     return found
+
+
+def _other_time(wire: Wire) -> dict[str, Any]:
+    times = {"timestamp": wire.timestamp, "originalTimestamp": wire.original_timestamp}
+    del times["timestamp" if _time(wire) is wire.timestamp else "originalTimestamp"]
+    return {name: value for name, value in times.items() if value != ""}
 
 
 def _merged(envelope: Envelope, name: str, own: dict[str, Any] | None) -> dict[str, Any]:
@@ -206,13 +241,13 @@ def read(request: Request) -> Reading:
 
 
 def _read_batch(body: bytes, limits: Limits, sent_at: str | None) -> Reading:
-    batch, repaired = bodies.decode(decode_batch, body, None)
+    (batch, unknown), repaired = bodies.decode(decode_batch, body, None)
     if len(batch.batch) > limits.max_batch_events:
         raise Refused(
             "batch_too_large",
             f"{len(batch.batch):,} events in one batch, at most {limits.max_batch_events:,} are taken",
         )
-    shared = _shared(batch, limits)
+    shared = _shared(batch, unknown, limits)
     items = [_item_of_batch(bytes(raw), repaired, limits) for raw in batch.batch]
     return Reading(
         write_key=batch.write_key or _first(items, "write_key"),
@@ -220,15 +255,23 @@ def _read_batch(body: bytes, limits: Limits, sent_at: str | None) -> Reading:
         sent_at=bodies.text(batch.sent_at) or sent_at,
         challenge_token=batch.challenge_token or _first(items, "challenge_token"),
         shared=shared,
-        shared_size_bytes=len(bytes(batch.context)) + len(bytes(batch.integrations)),
+        shared_size_bytes=sum(
+            len(bytes(raw)) for raw in (batch.context, batch.integrations, *unknown.values())
+        ),
     )
 
 
-def _shared(batch: Batch, limits: Limits) -> dict[str, Any]:
-    """`context` and `integrations` of all the batch's events, where they are said."""
-    shared = {}
-    for name, raw in (("context", batch.context), ("integrations", batch.integrations)):
-        shared[name] = bodies.decode(decode_shared, bytes(raw), limits.max_depth)[0]
+def _shared(batch: Batch, unknown: dict[str, msgspec.Raw], limits: Limits) -> dict[str, Any]:
+    """What is said once for all: `context`, `integrations`, and as `batch` the unknown root fields."""
+
+    def decoded(decoder: Callable[[bytes], Any], raw: msgspec.Raw) -> Any:
+        return bodies.decode(decoder, bytes(raw), limits.max_depth)[0]
+
+    shared = {
+        "context": decoded(decode_shared, batch.context),
+        "integrations": decoded(decode_shared, batch.integrations),
+        "batch": {name: decoded(msgspec.json.decode, raw) for name, raw in unknown.items()},
+    }
     return {name: value for name, value in shared.items() if value}
 
 
@@ -271,9 +314,14 @@ DATAFLY = Dialect(
     read=read,
     normalise=normalise,
     event_of=event_of,
+    knows_by_cookie=True,
 )
 
 DATAFLY_SERVER = msgspec.structs.replace(
-    DATAFLY, name="datafly_server", paths={"/v1/events": None}, authentication="signature"
+    DATAFLY,
+    name="datafly_server",
+    paths={"/v1/events": None},
+    authentication="signature",
+    knows_by_cookie=False,
 )
 """Events of the pipeline's own servers, signed with its secret (spec/datafly-signal.md, 3.2)."""

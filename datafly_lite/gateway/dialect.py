@@ -85,6 +85,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """What a request brings: a pipeline's key, the key and a signature, or a webhook source's signature."""
     names_visitor: bool = False
     """Whether the visitor that an event names goes before the cookie `_dfid`, also in a browser."""
+    knows_by_cookie: bool = False
+    """Whether the cookie `_dfid` is given and read also where no Origin says that a browser asks."""
     is_lenient: bool = False
     """Whether an event that cannot be used is answered 200 all the same, and listed as refused."""
     limits: Callable[[Limits], Limits] = lambda limits: limits

@@ -13,6 +13,7 @@ from datafly_lite.events import Arrival, Envelope
 from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.visitors import Visitor
+from datafly_lite.identity import is_nonsense
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True):
         call, caller = self.call, self.call.caller
         envelope = Envelope(
             dialect=self.dialect.name,
-            message_id=item.message_id or self._new_message_id(index),
+            message_id=self._message_id(index, item.message_id),
             received_at_ms=self.received_at_ms,
             type=None if call.is_batch else call.kind,
             anonymous_id=self.visitor.of(item),
@@ -62,8 +63,13 @@ class Entry(msgspec.Struct, frozen=True):
                 f"the event has {size_bytes:,} bytes, {self.limits.max_event_size_bytes:,} are taken",
             )
 
-    def _new_message_id(self, index: int) -> str:
-        """A signed request that is sent again must be known again, also where it names no id."""
+    def _message_id(self, index: int, given: str | None) -> str:
+        """The client's own, unless it is `undefined` or the like: then a second event would be a duplicate.
+
+        A signed request that is sent again must be known again, also where it names no id.
+        """
+        if given is not None and not is_nonsense(given):
+            return given
         signature = self.call.headers.get(b"x-signature")
         if signature is None or not self.call.is_signed or self.call.source is not None:
             return new_id("msg")

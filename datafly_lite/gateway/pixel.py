@@ -82,4 +82,6 @@ DATAFLY_PIXEL = Dialect(
     read=read,
     normalise=datafly.normalise,
     event_of=event_of,
+    knows_by_cookie=True,
+    is_lenient=True,  # whatever it says, a broken image in a letter helps nobody
 )

@@ -13,6 +13,7 @@ from datafly_lite.gateway.dialect import BATCH
 SEGMENT = msgspec.structs.replace(
     DATAFLY,
     name="segment",
+    knows_by_cookie=False,
     paths={
         "/v1/track": "track",
         "/v1/page": "page",

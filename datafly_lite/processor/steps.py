@@ -18,6 +18,7 @@ from datafly_lite import consent, identity
 from datafly_lite.configuration import Attachment
 from datafly_lite.events import DropReason, Envelope, Event
 from datafly_lite.identity import Known
+from datafly_lite.vendors import VENDORS
 
 
 class Inputs(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -47,7 +48,7 @@ def put_client(event: Event, envelope: Envelope, _: Inputs) -> bool:
         return False
     found = {"ip": envelope.ip, "userAgent": envelope.user_agent}
     return _put_context(
-        event, {name: value for name, value in found.items() if value and name not in event.context}
+        event, {name: value for name, value in found.items() if value and event.context.get(name) is None}
     )
 
 
@@ -88,10 +89,12 @@ def put_identity(event: Event, _: Envelope, inputs: Inputs) -> bool:
 def put_consent(event: Event, _: Envelope, __: Inputs) -> bool:
     """context.consent.canonical: the visitor's choices in the product's own categories."""
     choices = consent.canonical(event.context)
-    stated = event.context.get("consent")
-    if not choices or not isinstance(stated, dict) or stated.get("canonical") == choices:
+    stated = event.context.get("consent", {})
+    if not choices or not isinstance(stated, dict):
         return False
-    return _put_context(event, {"consent": {**stated, "canonical": choices}})
+    said = stated.get("canonical")
+    choices = {**said, **choices} if isinstance(said, dict) else choices
+    return _put_context(event, {"consent": {**stated, "canonical": choices}}) if said != choices else False
 
 
 DATA_LAYER: tuple[Step, ...] = (
@@ -110,9 +113,17 @@ def drop_unconsented(event: Event, attachment: Attachment) -> bool | DropReason:
 
 
 def drop_switched_off(event: Event, attachment: Attachment) -> bool | DropReason:
-    """The client named the integrations it wants, and not this one (Segment's `integrations`)."""
-    wanted = event.integrations.get(attachment.vendor, event.integrations.get("All", True))
-    return DropReason.ROUTING if wanted is False else False
+    """The client named the integrations it wants, and not this one (Segment's `integrations`).
+
+    It is known by its vendor's key or title and by its own name, in any letters.
+    """
+    if not event.integrations:
+        return False
+    said = {name.casefold(): value for name, value in event.integrations.items()}
+    title = VENDORS[attachment.vendor].label if attachment.vendor in VENDORS else ""
+    names = (attachment.integration_name, attachment.vendor, title, "All")
+    wanted = next((said[name.casefold()] for name in names if name.casefold() in said), True)
+    return DropReason.ROUTING if wanted is False or wanted == "false" else False
 
 
 INTEGRATION: tuple[IntegrationStep, ...] = (

@@ -65,7 +65,7 @@ curl -X POST "{url}/events?tc_s=1&token={key}" \\
 SIGNED = """\
 body='{"type": "track", "event": "Order Completed", "userId": "user-1"}'
 time_ms=$(date +%s%3N)
-signature=$(printf '%s.%s' "$time_ms" "$body" | openssl dgst -sha256 -hmac "$SECRET" -hex | sed 's/.* //')
+signature=$(printf '%s.%s' "$time_ms" "$body" | openssl dgst -sha256 -hmac "${SECRET:?}" -hex | sed 's/.* //')
 curl -X POST {url}/v1/events \\
   -H "Authorization: Bearer {key}" \\
   -H "X-Timestamp: $time_ms" -H "X-Signature: sha256=$signature" \\
