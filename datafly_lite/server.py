@@ -37,6 +37,10 @@ ASGIApp = Callable[..., Awaitable[None]]
 
 KEEP_ALIVE_S = 75
 MAX_HEAD_SIZE_BYTES = 65_536
+MAX_HEADERS = 200
+LARGE_HEAD = (
+    b'{"success":false,"code":"invalid_payload","message":"the head is too large: send fewer headers"}'
+)
 BAD_FRAMING = (
     b'{"success":false,"code":"invalid_payload",'
     b'"message":"send Content-Length or Transfer-Encoding, not both, and the latter only in HTTP/1.1"}'
@@ -84,18 +88,29 @@ class Listener:
 
 
 def refuse_bad_framing(app: ASGIApp) -> ASGIApp:
-    """Answer 400 and close where two parties could disagree on where the body ends (RFC 9112, 6.1)."""
+    """Answer 400 and close where two parties could disagree on where the body ends (RFC 9112, 6.1).
+
+    And 431 to a head that is too large: h11 measures only one that is not yet whole.
+    """
 
     async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            names = {name for name, _ in scope["headers"]}
-            if b"transfer-encoding" in names and (
-                b"content-length" in names or scope["http_version"] == "1.0"
-            ):
-                headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-                await send({"type": "http.response.start", "status": 400, "headers": headers})
-                await send({"type": "http.response.body", "body": BAD_FRAMING})
-                return
-        await app(scope, receive, send)
+        refusal = _head_refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await app(scope, receive, send)
+            return
+        status, body = refusal
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     return guarded
+
+
+def _head_refusal(scope: dict[str, Any]) -> tuple[int, bytes] | None:
+    headers = scope["headers"]
+    if len(headers) > MAX_HEADERS or sum(len(value) for _, value in headers) > MAX_HEAD_SIZE_BYTES:
+        return 431, LARGE_HEAD
+    names = {name for name, _ in headers}
+    if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0"):
+        return 400, BAD_FRAMING
+    return None

@@ -111,7 +111,8 @@ FRAMINGS = {
     "NUL in a header": (("X-A: a\0b", LENGTH), EVENT, 400),
     "CR in a header": (("X-A: a\rb", LENGTH), EVENT, 400),
     "two hosts": (("Host: y", LENGTH), EVENT, 400),
-    "2,000 headers": ((*(f"X-{number}: y" for number in range(2_000)), LENGTH), EVENT, 200),
+    "2,000 headers": ((*(f"X-{number}: y" for number in range(2_000)), LENGTH), EVENT, 431),
+    "a header of 90 KB": ((f"X-A: {'y' * 90_000}", LENGTH), EVENT, 431),
     "a header of 200 KB": ((f"X-A: {'y' * 200_000}", LENGTH), EVENT, 431),
 }
 
