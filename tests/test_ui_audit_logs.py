@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from datafly_lite.ui.audit_logs import FEW_VALUES, PAGE_SIZE, end_of_day, values_of, words_of
+from datafly_lite.ui.audit_logs import ACTIONS, FEW_VALUES, PAGE_SIZE, end_of_day, values_of, words_of
 from kit import OWNER_EMAIL, Management, Server, running_server
 from ui_kit import LOOKS, Client, Look, person, store_with_users, texts
 
+PACKAGE = Path(__file__).parent.parent / "datafly_lite"
 PATH = "/audit-logs"
 SCRIPT = "<script>alert(1)</script>"
 TURNED = "\u202egnp.exe"
@@ -27,6 +29,7 @@ class Shown(NamedTuple):
     server: Server
     pipeline_id: str
     renamed_id: str
+    source_id: str
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +44,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         pipeline = management.create_pipeline("Shop").id
         fields = {"name": SCRIPT, "labels": [TURNED], "config": {"cookie_domain": "", "note": LONG}}
         management.call("PUT", f"pipelines/{pipeline}", fields)
+        source_id = management.call("POST", "sources", {"name": "Legacy", "domain": "legacy.example"})["id"]
         source = {"pipeline_id": pipeline, "name": "Till", "source_type": "custom", "signing_secret": SECRET}
         management.call("POST", "webhook-sources", source)
         admin = Client(server.base_url, role="admin")
         assert admin.post(f"/pipelines/{renamed}/delete", {"name": f"Renamed {MANY - 1}"}).status == 303
         assert Client(server.base_url, role=None).post("/login", WRONG).status == 401
-        yield Shown(server, pipeline, renamed)
+        yield Shown(server, pipeline, renamed, source_id)
 
 
 WRONG = {"email": "eve@example.com", "password": "a wrong password"}
@@ -57,6 +61,15 @@ def cards_of(page: Page) -> list[str]:
 
 
 # ── Words and values ─────────────────────────────────────────────────────────────────────────
+
+
+def test_every_action_has_words() -> None:
+    sources = [
+        path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if path.name != "auditing.py"
+    ]
+    written = {action for text in sources for action in re.findall(r'Audited\(\s*"([a-z_.]+)"', text)}
+    assert "auth.login_failed" in written
+    assert written - ACTIONS.keys() == set()
 
 
 def test_an_action_of_another_version_is_its_own_words() -> None:
@@ -117,8 +130,8 @@ def test_it_says_who_did_what_newest_first(shown: Shown, browser: Browser) -> No
             "Log-in failed",
             "Pipeline deleted",
             "Webhook source made",
+            "Source made",
             "Pipeline changed",
-            "Pipeline made",
         ]
         failed, deleted, made = (page.locator(".card").nth(number) for number in range(3))
         expect(failed).to_contain_text("By somebody who gave eve@example.com from 127.0.0.1")
@@ -178,6 +191,9 @@ def test_one_thing_and_one_person_are_a_click_away(shown: Shown, browser: Browse
         assert cards_of(page) == ["Pipeline changed", "Pipeline made"]
         page.get_by_role("link", name=shown.pipeline_id, exact=True).first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text(SCRIPT)
+        page = visitor.open(f"{PATH}?resource_id={shown.source_id}")
+        page.get_by_role("link", name=shown.source_id, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Legacy")
         page = visitor.open(PATH)
         page.get_by_role("link", name="admin@example.com").first.click()
         assert cards_of(page) == ["Pipeline deleted"]
@@ -203,7 +219,6 @@ def test_the_page_fits_and_can_be_read(shown: Shown, browser: Browser, look: Loo
     with person(browser, shown.server.base_url, look) as visitor:
         for number, query in enumerate(("", f"resource_id={shown.pipeline_id}", "from=x", "action=none")):
             page = visitor.open(f"{PATH}?{query}")
-            visitor.shoot(tmp_path, f"{number}-closed")
             page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
             visitor.check_layout()
             visitor.shoot(tmp_path, f"{number}")

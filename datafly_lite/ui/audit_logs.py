@@ -11,6 +11,7 @@ from starlette.responses import Response
 from datafly_lite.audit import Change
 from datafly_lite.errors import AdminError
 from datafly_lite.management import audit_logs
+from datafly_lite.management.source_view import pipeline_id_of
 from datafly_lite.store.audit_logs import KEPT_FOR_MS
 from datafly_lite.ui.forms import Problems, problems_of
 from datafly_lite.ui.refused_events import visible
@@ -65,7 +66,12 @@ ACTIONS = {
     "auth.refresh_reused": "Refresh token used twice",
 }
 
-PAGES = {"pipeline": "/pipelines/{}", "source": "/pipelines/{}", "webhook_source": "/webhook-sources/{}"}
+PAGES = {
+    "pipeline": "/pipelines/{}",
+    "source": "/pipelines/{}",
+    "webhook_source": "/webhook-sources/{}",
+    "user": "/users/{}",
+}
 """Where a thing has a page of its own."""
 
 
@@ -158,10 +164,11 @@ def _shown(one: dict[str, Any]) -> dict[str, Any]:
         "values": values_of(one["changes"]),
         "of_thing": with_query(PATH, {"resource_id": id_}) if id_ else None,
         "of_person": with_query(PATH, {"user_id": one["user_id"]}) if one["user_id"] else None,
-        "page": PAGES[kind].format(id_) if kind in PAGES and id_ and not _is_deletion(one) else None,
+        "page": _page_of(kind, id_) if id_ and not str(one["action"]).endswith(".deleted") else None,
         "kind": kind.replace("_", " "),
     }
 
 
-def _is_deletion(one: Mapping[str, Any]) -> bool:
-    return str(one["action"]).endswith(".deleted")
+def _page_of(kind: str, id_: str) -> str | None:
+    inside = pipeline_id_of(id_) if kind == "source" else id_
+    return PAGES[kind].format(inside) if kind in PAGES else None
