@@ -24,7 +24,7 @@ TAGS = {
     "setup": "The first owner.",
     "auth": "Logging in, tokens, one's own password.",
     "users": "People, their roles, and invitations by one-time link.",
-    "api-keys": "Keys for programs, with a role and an end.",
+    "api-keys": "Keys for programs, with a role and an end. None can call `auth`, or change users or keys.",
     "pipelines": "Where events come in: a key, a secret, and what is allowed.",
     "sources": "Pipelines as the older interface calls them: two views of one record.",
     "collector": "A pipeline's JavaScript: built, looked at, downloaded.",
