@@ -66,7 +66,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rate_limit_rps": 0}, "rate_limit_rps"),
     ({"rate_limit_rps": -1}, "rate_limit_rps"),
     ({"rate_limit_rps": 2**70}, "rate_limit_rps"),
-    ({"rate_limit_rps": 1000.0}, "rate_limit_rps"),
+    ({"rate_limit_rps": 1000.5}, "rate_limit_rps"),
     ({"rate_limit_rps": "1000"}, "rate_limit_rps"),
     ({"rate_limit_rps": True}, "rate_limit_rps"),
     ({"challenge_token_required": 1}, "challenge_token_required"),

@@ -44,7 +44,7 @@ BEYOND_SCHEMAS = (
 """Fields whose values JSON Schema cannot tell: what exists, vendors' settings, names of hosts."""
 
 
-@somebody.hook
+@somebody.hook  # type: ignore[untyped-decorator]
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """In about half of the cases what is there; a deletion looks for what is not there."""
     if path_parameters and here and context.operation.method != "delete":
