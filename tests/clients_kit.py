@@ -246,7 +246,7 @@ class Road:
         assert sorted(sent) == sorted(one.message_id for one in found)
         for one in found:
             missing = [lost(event, one.canonical) for event in sent[one.message_id]]
-            assert [] in missing, (one.message_id, missing)
+            assert [] in missing, (missing, one.canonical)
 
     def refused(self, status: int) -> int:
         """How often the server itself answered so."""
