@@ -206,16 +206,23 @@ def test_putting_a_source_back_changes_nothing_of_the_pipeline(api: Api) -> None
             "labels": ["env:test"],
             "parameters": {"a": "1"},
             "config": {"cookie_domain": ".example.com", "mine": [1]},
-            "js_builder_config": {"batch_size": 5, "vendor_syncs": {"ga4": {"cookie": "_ga"}}},
-            "identity_config": {"vendor_sync": {"ga4": {}}},
+            "js_builder_config": {
+                "batch_size": 5,
+                "vendor_syncs": {"ga4": {"cookie": "_ga"}},
+                "cross_domain": False,
+            },
+            "identity_config": {
+                "vendor_sync": {"ga4": {}},
+                "cross_domain_enabled": True,
+                "cross_domain_domains": ["c.example.com"],
+            },
         },
     )
     pipeline, path = f"/pipelines/{made['id']}", f"/sources/{made['id'].replace('pip_', 'src_')}"
     before = api.ok("GET", pipeline)
     api.ok("PUT", path, api.ok("GET", path))
     after = api.ok("GET", pipeline)
-    filled = {"consent_config": {}, "cross_domain": False}
-    assert after["js_builder_config"] == {**before["js_builder_config"], **filled}
+    assert after["js_builder_config"] == {**before["js_builder_config"], "consent_config": {}}
     same = [name for name in before if name not in ("updated_at", "js_builder_config")]
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
 

@@ -145,8 +145,10 @@ def pipeline_fields(
     """
     config = source.get("config", {})
     cross, collector = config.get("cross_domain", {}), config.get("collector", {})
-    is_crossing, consent = cross.get("enabled", False), config.get("consent", {})
-    syncs = pipeline["js_builder_config"].get("vendor_syncs", {})
+    consent, is_crossing = config.get("consent", {}), cross.get("enabled", False)
+    builder, identity = pipeline["js_builder_config"], pipeline["identity_config"]
+    syncs, was_crossing = builder.get("vendor_syncs", {}), identity["cross_domain_enabled"]
+    is_switched = is_crossing != was_crossing
     return {
         "name": source["name"],
         "domain_allowlist": _allowlist(source, before, pipeline["domain_allowlist"]),
@@ -156,7 +158,7 @@ def pipeline_fields(
             "global_variable": collector.get("global_var", "_df"),
             "vendor_syncs": {name: syncs.get(name, {}) for name in config.get("vendors", [])},
             "consent_config": {} if consent == NO_CONSENT else consent,
-            "cross_domain": is_crossing,
+            "cross_domain": is_crossing if is_switched else builder.get("cross_domain", is_crossing),
         },
         "identity_config": {
             "cross_domain_enabled": is_crossing,
@@ -166,9 +168,11 @@ def pipeline_fields(
 
 
 def _allowlist(source: Mapping[str, Any], before: Mapping[str, Any], allowlist: Iterable[str]) -> list[str]:
-    """The source's own domains, and those that the pipeline was given otherwise."""
-    own = _domains(source)
-    others = [one for one in allowlist if one not in _domains(before)] if own else []
+    """The source's own domains, and those that the pipeline was given otherwise; untouched with the former."""
+    own, former = _domains(source), _domains(before)
+    if own == former:
+        return list(allowlist)
+    others = [one for one in allowlist if one not in former] if own else []
     return list(dict.fromkeys([*own, *others]))
 
 
