@@ -168,7 +168,7 @@ def pipeline_fields(
 
 
 def _allowlist(source: Mapping[str, Any], before: Mapping[str, Any], allowlist: Iterable[str]) -> list[str]:
-    """The source's own domains, and those that the pipeline was given otherwise; untouched with the former."""
+    """The source's own domains, and those that the pipeline was given otherwise. The same: untouched."""
     own, former = _domains(source), _domains(before)
     if own == former:
         return list(allowlist)
