@@ -66,7 +66,7 @@ def test_a_source_is_added_used_changed_and_deleted(
         page.get_by_label("Enabled").uncheck()
         page.get_by_role("button", name="Save").click()
         expect(card).to_contain_text("What is posted there is refused.")
-        assert post(address, body, **signed).status == 401
+        assert post(address, body, **signed).status == 403
         card.get_by_role("link", name="Settings").click()
         page.get_by_label("Enabled").check()
         page.get_by_role("button", name="Save").click()
