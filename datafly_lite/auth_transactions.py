@@ -56,11 +56,10 @@ def follow_sign_in_link(connection: sqlite3.Connection, digest: bytes, now_ms: i
 
 def check_invitation(connection: sqlite3.Connection, digest: bytes, now_ms: int) -> sqlite3.Row:
     """Who was invited by this link. Raises GONE, INVALID_TOKEN or EXPIRED_TOKEN."""
-    found = accounts.token(connection, digest, "invite")
-    person = accounts.user(connection, found["subject"]) if found else None
-    _check_link(found if person else None, now_ms, INVITATION)
-    if person is None or person["status"] != "invited":
-        raise AdminError("GONE", "this link was used already")
+    found = _check_link(accounts.token(connection, digest, "invite"), now_ms, INVITATION)
+    person = accounts.user(connection, found["subject"])
+    if person is None:
+        raise AdminError("INVALID_TOKEN", "this link is not valid: whoever it invited is no longer here")
     return person
 
 
@@ -92,13 +91,15 @@ PRINTED = _Advice("the newest one is in the program's output", "restart the prog
 INVITATION = _Advice(*["ask whoever invited you for a new one"] * 2)
 
 
-def _check_link(found: sqlite3.Row | None, now_ms: int, advice: _Advice = PRINTED) -> None:
+def _check_link(found: sqlite3.Row | None, now_ms: int, advice: _Advice = PRINTED) -> sqlite3.Row:
+    """The link's row. Raises GONE, INVALID_TOKEN or EXPIRED_TOKEN."""
     if found is None:
         raise AdminError("INVALID_TOKEN", f"this link is not valid; {advice.unknown}")
     if found["used"]:
         raise AdminError("GONE", "this link was used already")
     if found["expires_at_ms"] <= now_ms:
         raise AdminError("EXPIRED_TOKEN", f"this link has expired; {advice.expired}")
+    return found
 
 
 def rotate(connection: sqlite3.Connection, digest: bytes, tokens: list[accounts.Token], now_ms: int) -> bool:

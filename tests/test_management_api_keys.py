@@ -15,7 +15,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from auth_kit import bytes_on_disk
+from auth_kit import bytes_on_disk, set_status
 from datafly_lite.auth import SESSION_TOUCH_MS, User
 from datafly_lite.auth_keys import checksum_of, is_whole, new_key
 from datafly_lite.clock import iso_s, new_id
@@ -181,11 +181,24 @@ def test_a_checksum_tells_a_key_that_was_cut_or_mistyped() -> None:
 def test_garbage_is_no_key(admin: Admin, token: str) -> None:
     answer = admin.send("GET", "/pipelines", role=None, headers={"Authorization": f"Bearer {token}"})
     assert error_of(answer) == (401, "INVALID_TOKEN")
+    is_meant_as_one = token.startswith("ak_")
+    assert ("checksum" in answer.json()["error"]["message"]) is is_meant_as_one
 
 
 def test_a_whole_key_that_nobody_made_is_none(admin: Admin) -> None:
     answer = admin.send("GET", "/pipelines", role=None, headers={"Authorization": f"Bearer {new_key()}"})
     assert error_of(answer) == (401, "INVALID_TOKEN")
+    assert "unknown" in answer.json()["error"]["message"]
+
+
+def test_the_key_of_somebody_who_is_not_active_is_none(admin: Admin) -> None:
+    """However they came to be so: disabling somebody here deletes the key."""
+    maker_id = add_admin(admin)
+    made = make(admin, by=maker_id)
+    admin.run(admin.services.store.write, set_status, maker_id, "disabled")
+    assert admin.error("GET", "/pipelines", role=made["id"]) == (401, "INVALID_TOKEN")
+    admin.run(admin.services.store.write, set_status, maker_id, "active")
+    assert admin.call("GET", "/pipelines", role=made["id"]).status == 200
 
 
 # ── What a key may do ────────────────────────────────────────────────────────────────────────

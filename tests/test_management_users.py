@@ -138,6 +138,13 @@ def test_a_new_link_ends_the_one_before(admin: Admin) -> None:
     assert admin.error("POST", "/users/usr_nobody/invite-link") == (404, "NOT_FOUND")
 
 
+def test_another_role_leaves_the_link_good(admin: Admin) -> None:
+    made = invite(admin)
+    admin.ok("PUT", f"/users/{made['id']}", {"role": "viewer", "name": "Ann"})
+    shown = accept(admin, made).json()
+    assert (shown["role"], shown["name"], shown["status"]) == ("viewer", "Ann", "active")
+
+
 @pytest.mark.parametrize("token", ["", "iv_", "x" * 200, "\x00"])
 def test_another_token_is_no_invitation(admin: Admin, token: str) -> None:
     status, code = admin.error(
