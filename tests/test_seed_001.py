@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from kit import Management, RecordingVendor, Server, recording_vendor, request, running_server, wait_until
+from datafly_lite.configuration import LiveConfiguration
+from datafly_lite.keyring import Keyring
+from datafly_lite.ui.pipelines import grouped, prefixes_of
+from kit import (
+    Management,
+    RecordingVendor,
+    Server,
+    open_store,
+    recording_vendor,
+    request,
+    running_server,
+    wait_until,
+)
+from path_kit import insert_configuration
 from seed_kit import EVENT, Api, Example, differences, examples, printed_object, run, text_of
 
 EXAMPLES = examples("001")
@@ -442,6 +455,40 @@ def test_parameters_fill_the_placeholders_of_a_template_that_pipelines_share(
     assert api.send(first["pipeline_key"]) == 200
     wait_until(lambda: len(receiver.received) == 3, "the third was delivered")
     assert receiver.received[2].path == "/west/here"
+
+
+class Stop(Exception):
+    """Ends a loop that has no end."""
+
+
+@pytest.mark.anyio
+async def test_the_configuration_is_read_again_every_five_seconds(tmp_path: Path) -> None:
+    """Without a change that was made here: another process may have written."""
+    waits: list[float] = []
+    keyring = Keyring.open(tmp_path / "secret.key", create=True)
+    async with open_store(tmp_path / "datafly.db") as store:
+        configuration = LiveConfiguration(store, keyring)
+        await configuration.reload()
+
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                raise Stop
+            await store.write(insert_configuration, keyring)
+
+        with pytest.raises(Stop):
+            await configuration.run(sleep)
+    assert waits == [5.0, 5.0]
+    assert "dk_1" in configuration.current.by_key
+
+
+def test_a_pipeline_stands_in_each_group_of_its_labels_prefix() -> None:
+    labels = {"both": ["brand:acme", "brand:widgets"], "one": ["brand:acme", "env:test"], "plain": ["acme"]}
+    found = [{"name": name, "labels": own} for name, own in labels.items()]
+    groups = {heading: [one["name"] for one in inside] for heading, inside in grouped(found, "brand")}
+    assert (groups["brand: acme"], groups["brand: widgets"]) == (["both", "one"], ["both"])
+    assert sum("plain" in inside for inside in groups.values()) == 1
+    assert prefixes_of(label for own in labels.values() for label in own) == ["brand", "env"]
 
 
 # ── The collector ────────────────────────────────────────────────────────────────────────────
