@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from datafly_lite.services import Services
 from datafly_lite.ui import (
+    api_docs,
     api_keys,
     audit_logs,
     dead_letters,
@@ -51,6 +52,8 @@ PAGES = tuple(
         ("GET", "/accept-invite", None, users.show_invitation),
         ("POST", "/accept-invite", None, users.accept_invitation),
         ("POST", "/logout", None, sessions.log_out),
+        #
+        ("GET", "/docs", None, api_docs.show),
         #
         ("GET", "/", "viewer", overview.show),
         #
