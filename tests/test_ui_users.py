@@ -157,6 +157,16 @@ def test_the_owner_hands_over(tmp_path: Path, browser: Browser) -> None:
         expect(card(page, "editor@example.com").get_by_role("link")).to_have_count(0)
 
 
+def test_who_is_alone_is_told_how_to_invite(tmp_path: Path, browser: Browser) -> None:
+    with running_ui(tmp_path / "data") as server, person(browser, server.base_url, LOOKS[0]) as owner:
+        for user_id in ("usr_viewer", "usr_editor", "usr_admin"):
+            assert Client(server.base_url).post(f"/users/{user_id}/delete").status == 303
+        page = owner.open("/users")
+        expect(page.locator(".empty")).to_contain_text("Nobody else is here.")
+        expect(card(page, "(you)")).to_have_count(1)
+        owner.check_layout()
+
+
 def test_an_admin_has_buttons_only_where_they_may(server: Server) -> None:
     admin = Client(server.base_url, "admin")
     page = admin.get("/users").body.decode()
