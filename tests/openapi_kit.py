@@ -89,6 +89,7 @@ def _furnished(server: Server) -> Tenant:
     ids = {
         "pipeline_id": pipeline["id"],
         "pipeline_key": pipeline["pipeline_key"],
+        "script_filename": "d.js",
         "integration_id": integration["id"],
         "pi_id": attached["id"],
         "source_id": made("/webhook-sources", webhook)["id"],

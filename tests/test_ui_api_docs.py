@@ -61,7 +61,7 @@ def test_an_example_runs_as_printed(server: Server, page: str) -> None:
     assert json.loads(output)["name"] == "<name>"
 
 
-@pytest.mark.parametrize("look", (LOOKS[0], LOOKS[-1]), ids=str)
+@pytest.mark.parametrize("look", [LOOKS[0], LOOKS[-1]], ids=str)
 def test_it_can_be_read_without_scripts(browser: Browser, server: Server, look: Look) -> None:
     with person(browser, server.base_url, look, None, java_script_enabled=False) as visitor:
         page = visitor.open("/docs")

@@ -112,6 +112,8 @@ def _operation(one: Operation | Collection, schemas: _Schemas, errors: _Errors) 
     }
     for status, codes in one.statuses.items():
         found["responses"][str(status)] = errors.of(status, codes, is_management=is_management)
+    if isinstance(one, Collection):
+        found["responses"] |= {str(status): _other(status, *said) for status, said in one.others.items()}
     if one.takes is not None:
         content = {"application/json": {"schema": schemas.of(one.takes)}}
         found["requestBody"] = {"required": True, "content": content}
@@ -140,6 +142,18 @@ def _error(status: int, codes: Sequence[str], *, is_management: bool) -> Json:
         "headers": _headers(status, is_management=is_management),
         "content": {"application/json": {"schema": {"allOf": [{"$ref": shape}, allowed]}}},
     }
+
+
+def _other(status: int, words: str, gives: File | None) -> Json:
+    """An answer that is neither a success nor one of the two shapes."""
+    headers = _headers(status, is_management=False)
+    content = {} if gives is None else {"content": _file(gives)}
+    return {"description": words, "headers": headers, **content}
+
+
+def _file(gives: File) -> Json:
+    schema = {"type": "string", "contentMediaType": gives.media_type}
+    return {gives.media_type: {"schema": schema}}
 
 
 def _headers(status: int, *, is_management: bool) -> Json:
@@ -188,9 +202,7 @@ class _Schemas:
         if gives is None:
             return {"description": "Done; there is nothing to say.", "headers": headers}
         if isinstance(gives, File):
-            schema = {"type": "string", "contentMediaType": gives.media_type}
-            content = {gives.media_type: {"schema": schema}}
-            return {"description": "The file.", "headers": headers, "content": content}
+            return {"description": "The file.", "headers": headers, "content": _file(gives)}
         content = {"application/json": {"schema": self.of(gives)}}
         return {"description": _first_words(gives), "headers": headers, "content": content}
 

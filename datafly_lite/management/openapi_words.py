@@ -47,6 +47,7 @@ TAGS = {
         "`rejected`, and is listed as refused."
     ),
     "collect-webhooks": "What third parties post to a webhook source.",
+    "collect-scripts": "The JavaScript that pages load. Small, compressed, and cached by browsers.",
     "collect-beside": "What clients ask for beside their events.",
 }
 
@@ -91,6 +92,7 @@ CODES = {
 PARAMETERS = {
     "pipeline_id": "The pipeline's id.",
     "pipeline_key": "The pipeline's key, dk_…",
+    "script_filename": "Its name, d.js unless the pipeline has another, or the hash of a build and .js.",
     "pi_id": "The id of the integration on this pipeline.",
     "integration_id": "The integration's id.",
     "vendor": "The vendor's key in the catalogue.",

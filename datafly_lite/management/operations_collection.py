@@ -6,6 +6,7 @@ tests/test_openapi.py holds this table against the gateway's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from datafly_lite.errors import Refused
@@ -19,7 +20,12 @@ EVENT_CODES = (
     *("invalid_payload", "event_too_large", "batch_too_large", "challenge_required"),
     *("invalid_signature", "timestamp_expired", "storage_unavailable", "overloaded"),
 )
-GIF = File("image/gif")
+GIF, SCRIPT = File("image/gif"), File("application/javascript")
+SCRIPT_ANSWERS: dict[int, tuple[str, File | None]] = {
+    304: ("The caller's copy, which If-None-Match names, is still right.", None),
+    404: ("There is no such script; a comment in it says why.", SCRIPT),
+    503: ("The store cannot be read now; a comment says so.", SCRIPT),
+}
 KEYS: dict[str, list[dict[str, list[str]]]] = {
     "key": [{"key": []}, {"keyAsUser": []}, {}],
     "signature": [{"signature": [], "key": []}],
@@ -38,6 +44,8 @@ class Collection(NamedTuple):
     query: Any = None
     key: str = "key"
     codes: tuple[str, ...] = (*KEY_CODES, *BODY_CODES, *EVENT_CODES)
+    others: Mapping[int, tuple[str, File | None]] = {}
+    """Status -> what it means and its file, of answers that are neither a success nor a `Refusal`."""
 
     @property
     def operation_id(self) -> str:
@@ -64,6 +72,7 @@ DATAFLY = "collect-events"
 PIXEL = "collect-pixels"
 COMMANDERS_ACT = "collect-commanders-act"
 WEBHOOKS = "collect-webhooks"
+COLLECTORS = "collect-scripts"
 PREPARING = "collect-beside"
 PIXEL_CODES = (*KEY_CODES, *EVENT_CODES, "body_too_large")
 
@@ -79,6 +88,10 @@ def _batch(path: str, summary: str) -> Collection:
 def _pixel(kind: str, summary: str) -> Collection:
     path = f"/v1/pixel/{kind}"
     return Collection("GET", path, PIXEL, summary, GIF, query=c.PixelQuery, key="query", codes=PIXEL_CODES)
+
+
+def _script(path: str, summary: str) -> Collection:
+    return Collection("GET", path, COLLECTORS, summary, SCRIPT, key="", codes=(), others=SCRIPT_ANSWERS)
 
 
 def _commanders_act(base: str, name: str) -> list[Collection]:
@@ -141,4 +154,7 @@ PATHS = (
         key="",
         codes=KEY_CODES,
     ),
+    _script("/c/{pipeline_key}/{script_filename}", "The pipeline's collector, by its name or its hash"),
+    _script("/datafly.js", "The default collector; the script tag says which pipeline"),
+    _script("/d.js", "The default collector, by a shorter name"),
 )

@@ -158,8 +158,8 @@ class _Reader:
         return Field(parameter["name"], kind, parameter["required"], said, parameter["in"])
 
     def _refusal(self, status: str, response: Json) -> Refusal:
-        name = response["$ref"].rpartition("/")[2]
-        return Refusal(status, inline(self._components["responses"][name]["description"]))
+        whole = self._components["responses"][_name(response)] if "$ref" in response else response
+        return Refusal(status, inline(whole["description"]))
 
     def _answer(self, response: Json) -> list[Shape]:
         contents = response.get("content")
