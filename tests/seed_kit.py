@@ -243,6 +243,7 @@ class Api:
     def visitor_cookie(self, key: str, origin: str) -> str:
         """The Set-Cookie of an event that a browser sends."""
         own = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", "Origin": origin}
+        own["Host"] = "data.example.com"
         return request(f"{self.server.base_url}/v1/t", "POST", EVENT, own).headers["Set-Cookie"] or ""
 
 

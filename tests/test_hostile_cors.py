@@ -252,7 +252,8 @@ def test_what_an_event_says_never_becomes_a_header(server: Hostile, anonymous_id
 )
 def test_what_the_cookie_says(server: Hostile, scheme: str, host: str, is_secure: bool) -> None:
     own = server.management.create_pipeline("Own domain", slug="", config={"cookie_domain": ".example.com"})
-    for key, domain in ((server.key, None), (own.key, "Domain=.example.com")):
+    inside = "Domain=.example.com" if host.endswith(".example.com") else None
+    for key, domain in ((server.key, None), (own.key, inside)):
         answer = server.send(event(""), key=key, Origin=ORIGIN, X_Forwarded_Proto=scheme, Host=host)
         (line,) = cookies(answer)
         name, *attributes = line.split("; ")

@@ -123,9 +123,15 @@ def visitor_cookie(visitor: str, *, domain: str, scheme: str, host: str) -> byte
     parts = [f"_dfid={visitor}", "Path=/", f"Max-Age={VISITOR_MAX_AGE_S}", "HttpOnly", "SameSite=Lax"]
     if scheme == "https" or not is_local(host):
         parts.append("Secure")
-    if domain:
+    if domain and _is_within_domain(host, domain):
         parts.append(f"Domain={domain}")
     return "; ".join(parts).encode("latin-1")
+
+
+def _is_within_domain(host: str, domain: str) -> bool:
+    """Browsers drop a cookie of another domain, and then every event would be a new visitor's."""
+    name, wanted = host.partition(":")[0].lower(), domain.lstrip(".").lower()
+    return name == wanted or name.endswith(f".{wanted}")
 
 
 def is_local(host: str) -> bool:
