@@ -124,6 +124,7 @@ def test_a_stranger_is_sent_to_log_in(shown: Shown) -> None:
 def test_it_says_who_did_what_newest_first(shown: Shown, browser: Browser) -> None:
     with person(browser, shown.server.base_url, role="admin") as visitor:
         page = visitor.open("/")
+        page.get_by_role("navigation", name="Main").get_by_text("More", exact=True).click()
         page.get_by_role("navigation", name="Main").get_by_role("link", name="Audit log").click()
         expect(page.get_by_role("link", name="Audit log")).to_have_attribute("aria-current", "page")
         assert cards_of(page)[:5] == [

@@ -97,7 +97,11 @@ def users_after(connection: sqlite3.Connection, after: int, limit: int) -> list[
 def update_user(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> None:
     """Set `name, role, status, now_ms` of the user `id`."""
     connection.execute(
-        "UPDATE users SET name = :name, role = :role, status = :status, updated_at_ms = :now_ms WHERE id = :id",
+        """
+        UPDATE users
+           SET name = :name, role = :role, status = :status, updated_at_ms = :now_ms
+         WHERE id = :id
+        """,
         fields,
     )
 

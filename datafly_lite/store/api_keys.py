@@ -26,7 +26,7 @@ def insert(connection: sqlite3.Connection, fields: Mapping[str, Any]) -> None:
 def one(connection: sqlite3.Connection, key_id: str) -> sqlite3.Row | None:
     """One key, with its maker's `user_email`, `user_role` and `user_status`."""
     row: sqlite3.Row | None = connection.execute(
-        f"{WITH_MAKER} WHERE api_keys.id = ?",  # noqa: S608 - a constant
+        f"{WITH_MAKER} WHERE api_keys.id = ?",
         (key_id,),
     ).fetchone()
     return row
@@ -43,7 +43,7 @@ def by_digest(connection: sqlite3.Connection, digest: bytes) -> sqlite3.Row | No
 def after(connection: sqlite3.Connection, number: int, limit: int) -> list[sqlite3.Row]:
     """Up to `limit` keys beyond this `number`, in the order they were made, each as `one` gives it."""
     return connection.execute(
-        f"{WITH_MAKER} WHERE api_keys.number > ? ORDER BY api_keys.number LIMIT ?",  # noqa: S608 - a constant
+        f"{WITH_MAKER} WHERE api_keys.number > ? ORDER BY api_keys.number LIMIT ?",
         (number, limit),
     ).fetchall()
 
