@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -24,6 +25,7 @@ from test_management_roles import REFUSED_FOR_ANOTHER_REASON, Things
 
 DOCUMENT = json.loads(json.dumps(document(PREFIX, OPERATIONS)))
 LINES = {one.operation_id: one for one in OPERATIONS}
+ALL = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
 GUARDED = [
     operation
     for path, methods in DOCUMENT["paths"].items()
@@ -133,6 +135,31 @@ def test_the_least_role_gets_what_the_document_says(admin: Admin, operation: dic
         del admin.tokens[name]
     for one in ROLES:
         assert admin.call("GET", "/auth/me", role=one).status == 200, "another user's log-in ended"
+
+
+def test_the_ways_in_answer_as_the_document_says(admin: Admin, tmp_path: Path) -> None:
+    with running_admin(tmp_path / "empty", users=False) as empty:
+        link = empty.run(empty.services.authority.new_setup_link, empty.base_url)
+        owner = {"token": link.partition("token=")[2], "email": "ada@example.com", "password": PASSWORD}
+        told(empty, "set_up", owner, 201)
+        told(empty, "set_up", owner, 410)
+        tokens = told(empty, "login", {"email": owner["email"], "password": PASSWORD}, 200)
+        told(empty, "login", {"email": owner["email"], "password": "wrong"}, 401)
+        told(empty, "refresh", {"refresh_token": tokens["refresh_token"]}, 200)
+        told(empty, "refresh", {"refresh_token": tokens["refresh_token"]}, 401)
+    invited = admin.ok("POST", "/users", {"email": "grace@example.com", "role": "viewer"})
+    accepted = {"token": invited["invite_url"].partition("token=")[2], "password": PASSWORD}
+    told(admin, "accept_invite", accepted, 200)
+    told(admin, "accept_invite", accepted, 410)
+
+
+def told(admin: Admin, operation_id: str, body: Any, status: int) -> Any:
+    """The answer of somebody who is not logged in, which must have this status."""
+    answer = admin.call("POST", LINES[operation_id].path, body, role=None)
+    assert answer.status == status, answer.body
+    [operation] = [one for one in ALL if one["operationId"] == operation_id]
+    assert_as_documented(operation, answer)
+    return answer.json()
 
 
 def add_user(admin: Admin, name: str, role: str) -> None:

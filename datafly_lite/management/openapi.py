@@ -215,6 +215,7 @@ class _Schemas:
             {
                 "name": name,
                 "in": "query",
+                "allowEmptyValue": True,
                 "required": name in schema.get("required", ()),
                 **({"description": one["description"]} if "description" in one else {}),
                 "schema": {key: value for key, value in one.items() if key != "description"},

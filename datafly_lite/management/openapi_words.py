@@ -11,7 +11,7 @@ are inflated where they are gzip. Every answer has CORS headers. Errors are `Ref
 
 **Management**, below `/v1/admin`, needs `Authorization: Bearer` with an access token from `auth/login` or an
 API key. Roles: viewer, editor, admin, owner; each may do what the ones before it may. Errors are `Error`. A
-HEAD is answered as a GET; unknown parameters are ignored, unknown fields of a body are refused.
+HEAD is answered as a GET; unknown and empty parameters are ignored, unknown fields of a body refused.
 
 `GET /v1/admin/debug/stream` is a WebSocket for viewers: after `{"action": "subscribe", "filters": {}}` it
 sends `{"stage", "timestamp", "pipeline_id", "message_id", "integration_id", "data"}` for whatever happens,
