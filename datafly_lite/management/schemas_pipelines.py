@@ -9,7 +9,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from datafly_lite.management.schemas import FULL_LINE, LINE, FreeObject, Instant, Name
 
 PipelineType = Literal["web", "app", "server"]
-Slug = Annotated[str, Meta(max_length=100, pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")]
+Slug = Annotated[str, Meta(max_length=100, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+SlugOrNothing = Annotated[str, Meta(max_length=100, pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")]
 Host = Annotated[
     str, Meta(min_length=1, max_length=253, pattern=r"^\S+$", examples=["example.com", "*.example.com"])
 ]
@@ -56,7 +57,6 @@ class IdentityConfig(Struct, forbid_unknown_fields=True):
 
 
 class _Changeable(Struct, forbid_unknown_fields=True):
-    slug: Slug | UnsetType = UNSET
     type: PipelineType | UnsetType = UNSET
     domain_allowlist: Hosts | UnsetType = UNSET
     labels: Labels | UnsetType = UNSET
@@ -73,12 +73,14 @@ class NewPipeline(_Changeable, kw_only=True):
     """A name is enough. The slug is made from it where none is given."""
 
     name: Name
+    slug: SlugOrNothing | UnsetType = UNSET
 
 
 class PipelineChange(_Changeable, kw_only=True):
     """The fields to change; others stay. The read-only fields of the answer may be sent back unchanged."""
 
     name: Name | UnsetType = UNSET
+    slug: Slug | UnsetType = UNSET
 
 
 class PipelineSummary(Struct):
