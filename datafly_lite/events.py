@@ -108,7 +108,8 @@ class DropReason(enum.StrEnum):
     """Why an event goes no further: the closed list of the ledger (design.md, section 1).
 
     SCHEMA is an event that an older program accepted and this one cannot read. SHADOW is a request that
-    was made and kept but not sent (api.md, section 2, attachments).
+    was made and kept but not sent (api.md, section 2, attachments). DETACHED waited when its integration
+    was taken from the pipeline, or the pipeline deleted.
     """
 
     CONSENT = "consent"
@@ -118,6 +119,7 @@ class DropReason(enum.StrEnum):
     EXPIRED = "expired"
     SCHEMA = "schema"
     SHADOW = "shadow"
+    DETACHED = "detached"
     DISCARDED = "discarded"  # by a person, from the dead letters
 
 

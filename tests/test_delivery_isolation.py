@@ -245,7 +245,7 @@ async def test_what_was_delivered_while_it_was_detached_is_delivered(tmp_path: P
         attachment = await box.attach(url="https://example.com/")
         await box.queue([attachment], 1)
         (row,) = await box.deliveries(attachment)
-        await box.execute("UPDATE deliveries SET status = 'dropped', reason = 'routing'")
+        await box.execute("UPDATE deliveries SET status = 'dropped', reason = 'detached'")
         done = Attempted(row["id"], 1, DeliveryStatus.DELIVERED, None, 0, 1)
         await box.store.write(record_attempts, [done])
         assert [one["status"] for one in await box.deliveries(attachment)] == ["delivered"]

@@ -233,7 +233,7 @@ def test_every_move_of_a_delivery_keeps_the_sum(site: Site) -> None:
     site.admin.ok("DELETE", "/dead-letters", {"ids": [3]})
     assert site.deliveries()["dropped_by_reason"] == {"discarded": 1}
     site.admin.ok("DELETE", site.path)
-    assert site.deliveries()["dropped_by_reason"] == {"routing": 3, "discarded": 1}
+    assert site.deliveries()["dropped_by_reason"] == {"detached": 3, "discarded": 1}
     site.settle(4, "delivered")  # it was under way when the integration was detached
     assert (site.deliveries()["delivered"], site.deliveries()["dropped"]) == (2, 3)
     site.admin.ok("DELETE", f"/pipelines/{site.pipeline_id}")

@@ -235,6 +235,15 @@ def _dump(connection: sqlite3.Connection) -> str:
 # ── What is not ──────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_values_of_parameters_are_not_told(admin: Admin) -> None:
+    id_ = pipeline(admin, "Parametric", parameters={"ga4_api_secret": "planted-parameter"})
+    admin.ok("PUT", f"/pipelines/{id_}", {"parameters": {"ga4_api_secret": "planted-again"}})
+    newest, oldest = entries(admin, f"&resource_id={id_}")
+    assert oldest["changes"]["parameters"]["new"] == {"ga4_api_secret": "***"}
+    assert list(newest["changes"]) == ["parameters"]
+    assert "planted" not in str((newest, oldest))
+
+
 def test_refused_changes_leave_no_entry(admin: Admin) -> None:
     id_ = pipeline(admin, "Refused", slug="refused-slug")
     made = integration(admin, "Refused one")

@@ -203,6 +203,16 @@ def test_the_mask_sends_no_secret_to_another_address(admin: Admin) -> None:
     assert len(admin.ok("GET", revisions)["data"]) == 4
 
 
+def test_a_stored_secret_goes_to_no_host_that_a_parameter_names(admin: Admin) -> None:
+    config = {"url": "https://{{pipeline_param.host}}/x", "authentication": "bearer", "auth_token": "planted"}
+    fields = {"name": "Anywhere", "vendor": "webhook", "config": config}
+    answer = admin.call("POST", "/integration-templates", fields, role="editor")
+    assert answer.status == 422
+    assert [one["field"] for one in answer.json()["error"]["details"]] == ["config.url"]
+    config["url"] = "https://hooks.example.com/{{pipeline_param.path}}"
+    assert admin.call("POST", "/integration-templates", fields, role="editor").status == 201
+
+
 def test_parameters_of_the_pipeline_fill_a_config(admin: Admin) -> None:
     parameters = {"host": "shop.example", "token": PLANTED}
     pipeline_id = admin.ok("POST", "/pipelines", {"name": "Site", "parameters": parameters})["id"]

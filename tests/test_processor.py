@@ -312,7 +312,7 @@ async def test_an_integration_detached_since_the_routing_gets_nothing(data_dir: 
         await path.send(arrival("m-1"), arrival("m-2"))
         await path.process()
         rows = await path.rows("SELECT status, reason FROM deliveries")
-        assert [tuple(row.values()) for row in rows] == [("dropped", "routing")] * 2
+        assert [tuple(row.values()) for row in rows] == [("dropped", "detached")] * 2
 
 
 @pytest.mark.anyio

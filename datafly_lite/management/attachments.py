@@ -62,7 +62,7 @@ async def update_attachment(
 
 
 async def detach(services: Services, pipeline_id: str, attachment_id: str) -> None:
-    """What waits for it is dropped with the reason `routing`. Raises NOT_FOUND."""
+    """What waits for it is dropped with the reason `detached`. Raises NOT_FOUND."""
     audited = Audited("attachment.deleted", "attachment")
     await auditing.write(services, audited, _detach, pipeline_id, attachment_id, services.clock())
     await services.configuration.reload()

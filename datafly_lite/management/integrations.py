@@ -95,9 +95,16 @@ async def update_integration(
 ) -> dict[str, Any]:
     """Change `{name?, description?}`; the vendor stays, and a new configuration is a new revision.
 
-    Raises NOT_FOUND, VALIDATION_ERROR, and CONFLICT for a name that is taken.
+    Other fields may be sent back as they were read. Raises NOT_FOUND, VALIDATION_ERROR, and CONFLICT for
+    a name that is taken.
     """
-    given = f.checked(fields, RENAME_CHECKS)
+    present = await get_integration(services, integration_id)
+    changed = {
+        name: value
+        for name, value in fields.items()
+        if name in RENAME_CHECKS or name not in present or value != present[name]
+    }
+    given = f.checked(changed, RENAME_CHECKS)
     audited = Audited("integration.updated", "integration")
     updated = await auditing.write(services, audited, _update, integration_id, given, services.clock())
     await services.configuration.reload()

@@ -20,6 +20,7 @@ from datafly_lite.management.paging import check_limit, check_offset
 from datafly_lite.services import Services
 from datafly_lite.store import accounts
 from datafly_lite.store import pipelines as rows
+from datafly_lite.vendors.declaration import MASK
 
 TYPES = ("web", "app", "server")
 CHALLENGE_TTL_MS = 15 * 60_000
@@ -229,7 +230,13 @@ def insert(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> None:
 
 def _create(connection: sqlite3.Connection, columns: dict[str, Any]) -> Changed[dict[str, Any]]:
     insert(connection, columns)
-    return auditing.created(_get(connection, columns["id"]))
+    made = _get(connection, columns["id"])
+    return auditing.created(_told(made))._replace(result=made)
+
+
+def _told(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """As the audit log says it: a parameter may be a vendor's secret (seed 001 has `ga4_api_secret`)."""
+    return {**pipeline, "parameters": dict.fromkeys(pipeline["parameters"], MASK)}
 
 
 def _update(
@@ -240,7 +247,9 @@ def _update(
     if given.get("slug") == "":
         raise AdminError.invalid("slug", "must not be empty")
     change(connection, pipeline_id, given, now_ms)
-    return auditing.updated(before, _get(connection, pipeline_id))
+    after = _get(connection, pipeline_id)
+    masked = ["parameters"] if before["parameters"] != after["parameters"] else []
+    return auditing.updated(_told(before), _told(after), masked)._replace(result=after)
 
 
 def change(connection: sqlite3.Connection, pipeline_id: str, given: Mapping[str, Any], now_ms: int) -> None:
@@ -255,7 +264,7 @@ def change(connection: sqlite3.Connection, pipeline_id: str, given: Mapping[str,
 def _delete(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> Changed[None]:
     before = _get(connection, pipeline_id)
     end(connection, pipeline_id, now_ms)
-    return auditing.deleted(before)
+    return auditing.deleted(_told(before))
 
 
 def end(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) -> None:

@@ -142,7 +142,7 @@ def record_attempts(connection: sqlite3.Connection, items: Sequence[Attempted]) 
            SET status = ?, reason = ?, attempts = ?, next_attempt_at_ms = ?, finished_at_ms = ?
          WHERE id = ? AND (status = 'pending'
                -- it was detached while the vendor took the event: delivered is what it is
-               OR (status = 'dropped' AND reason = 'routing' AND ?1 = 'delivered'))
+               OR (status = 'dropped' AND reason = 'detached' AND ?1 = 'delivered'))
         """,
         [
             (

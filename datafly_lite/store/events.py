@@ -137,7 +137,7 @@ def _drop_detached(connection: sqlite3.Connection, first: DeliveryRow) -> None:
     """An integration may have been detached since the batch was routed: nobody would send for it."""
     connection.execute(
         """
-        UPDATE deliveries SET status = 'dropped', reason = 'routing', finished_at_ms = ?
+        UPDATE deliveries SET status = 'dropped', reason = 'detached', finished_at_ms = ?
          WHERE offset >= ? AND status = 'pending' AND pipeline_integration_id IN (
                SELECT a.id FROM pipeline_integrations AS a JOIN pipelines AS p ON p.id = a.pipeline_id
                 WHERE a.detached_at_ms IS NOT NULL OR p.deleted_at_ms IS NOT NULL)

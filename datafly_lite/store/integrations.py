@@ -190,7 +190,7 @@ def detach(connection: sqlite3.Connection, attachment_id: str, now_ms: int) -> N
     )
     connection.execute(
         """
-        UPDATE deliveries SET status = 'dropped', reason = 'routing', finished_at_ms = ?
+        UPDATE deliveries SET status = 'dropped', reason = 'detached', finished_at_ms = ?
          WHERE status = 'pending' AND pipeline_integration_id = ?
         """,
         (now_ms, attachment_id),

@@ -75,7 +75,7 @@ def drop_pending(connection: sqlite3.Connection, pipeline_id: str, now_ms: int) 
     """Nobody will send what waits for a deleted pipeline's integrations: say so in the ledger."""
     connection.execute(
         """
-        UPDATE deliveries SET status = 'dropped', reason = 'routing', finished_at_ms = ?
+        UPDATE deliveries SET status = 'dropped', reason = 'detached', finished_at_ms = ?
          WHERE status = 'pending'
            AND pipeline_integration_id IN (SELECT id FROM pipeline_integrations WHERE pipeline_id = ?)
         """,

@@ -194,9 +194,23 @@ def check_config(vendor: Vendor, config: Mapping[str, Any], *, check_url: UrlChe
     for name in _url_names(vendor):
         if name not in problems and (problem := _url_problem(config.get(name), check_url)):
             problems[name] = problem
+        if name not in problems and _sends_secrets_anywhere(vendor, config, config.get(name)):
+            problems[name] = "must name its host itself, not by a parameter: a secret is sent there"
     if problems:
         details = [{"field": f"config.{name}", "message": text} for name, text in problems.items()]
         raise AdminError("VALIDATION_ERROR", "the configuration cannot be used", details=details)
+
+
+def _sends_secrets_anywhere(vendor: Vendor, config: Mapping[str, Any], url: Any) -> bool:
+    """Who may edit a pipeline's parameters may not read the integration's secrets, nor have them sent.
+
+    A secret that is a parameter itself is no secret to them.
+    """
+    secrets = [config.get(one.name) for one in vendor.settings if one.type == "secret"]
+    if not isinstance(url, str) or not any(one and not PARAMETER.fullmatch(str(one)) for one in secrets):
+        return False
+    authority = URL_AUTHORITY.match(url)
+    return PARAMETER.search(authority[0] if authority else url) is not None
 
 
 def _url_names(vendor: Vendor) -> list[str]:
