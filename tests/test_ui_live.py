@@ -189,6 +189,7 @@ def test_a_long_list_has_pages_and_needs_no_script(
         expect(page.get_by_role("button", name="Pause")).to_be_hidden()
         assert names(page) == [f"Event {number}" for number in range(MANY - 1, MANY - 51, -1)]
         page.get_by_role("link", name="Older").click()
+        expect(page.locator("tbody tr")).to_have_count(MANY - 50)
         assert names(page) == [f"Event {number}" for number in range(MANY - 51, -1, -1)]
         page.get_by_role("link", name="Newest").click()
         page.get_by_role("link", name=f"Event {MANY - 1}").click()
