@@ -33,6 +33,8 @@ def canonical(context: Mapping[str, Any]) -> dict[str, bool]:
     choices, and RudderStack's `consentManagement`. Where two names mean one category, either grant is
     enough (7.2). Large and small letters are one.
     """
+    if "consent" not in context and "consentManagement" not in context:
+        return {}
     stated = context.get("consent")
     consent = stated if isinstance(stated, Mapping) else {}
     found: dict[str, bool] = {}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from datafly_lite.events import Arrival, encode_envelope
 from datafly_lite.store import counters
 from datafly_lite.store.message_ids import Seen, digest
-from datafly_lite.store.tallies import Tally
+from datafly_lite.store.tallies import MINUTE_MS, Tally
 
 DAY_MS = 86_400_000
 
@@ -73,14 +73,20 @@ def _count(
 ) -> None:
     counts = Counter(
         (
-            arrival.envelope.received_at_ms,
+            arrival.envelope.received_at_ms // MINUTE_MS,
             arrival.pipeline_id,
             "duplicates" if placed.duplicate else "stored",
         )
         for arrivals, placements in zip(requests, results, strict=True)
         for arrival, placed in zip(arrivals, placements, strict=True)
     )
-    counters.count(connection, [Tally(*key, number) for key, number in counts.items()])
+    counters.count(
+        connection,
+        [
+            Tally(minute * MINUTE_MS, pipeline_id, name, number)
+            for (minute, pipeline_id, name), number in counts.items()
+        ],
+    )
 
 
 def end(connection: sqlite3.Connection) -> int:
