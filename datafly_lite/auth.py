@@ -189,7 +189,7 @@ class Authority:
         """
         check_longest(password)
         if len(email) > LONGEST_EMAIL:
-            raise _wrong_credentials()
+            raise transactions.wrong_credentials()
         email = email.strip().lower()
         sender = sender_of(email, address)
         self._ceiling.take(sender)
@@ -202,7 +202,8 @@ class Authority:
             if error.code == "INVALID_CREDENTIALS":
                 await self._failed_logins.note(sender, row["id"] if row else None, email)
             raise
-        return user_of(await self._audited(audited.LOGIN, audited.come_in, known["id"], self._clock()))
+        seen = known["id"], known["password_hash"]
+        return user_of(await self._audited(audited.LOGIN, audited.come_in, *seen, self._clock()))
 
     async def _known(
         self, sender: Sender, row: sqlite3.Row | None, password: str, address: str
@@ -216,12 +217,12 @@ class Authority:
         if row is None or not is_right:
             self._failures.add(sender)
             log.warning("login refused", address=address)
-            raise _wrong_credentials()
+            raise transactions.wrong_credentials()
         self._failures.forgive(sender)
         return row
 
-    async def change_password(self, user: User, current: str, new: str, address: str) -> None:
-        """Set a new password, which ends all of the user's sessions and tokens."""
+    async def change_password(self, user: User, current: str, new: str, address: str) -> User:
+        """Set a new password, which ends all of the user's sessions and tokens; the user after it."""
         shortest = SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST
         check_password(new, field="new_password", shortest=shortest)
         # Under a name of its own: others' guesses at the log-in do not stand in a signed-in user's way.
@@ -229,26 +230,27 @@ class Authority:
         self._ceiling.take(sender)
         self._failures.check(sender)
         await self._known(sender, await self._store.read(accounts.user, user.id), current, address)
-        await self._set_password(user, new)
+        return await self._set_password(user, new)
 
     async def reset_password(self, user: User, new: str) -> None:
         """Set a password without the old one, for the operator at the machine; ends all sessions."""
         check_password(new, shortest=SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST)
         await self._set_password(user, new)
 
-    async def _set_password(self, user: User, new: str) -> None:
+    async def _set_password(self, user: User, new: str) -> User:
         hashed = await self._passwords.hash(new)
         change = audited.set_password_hash
-        await self._audited(audited.PASSWORD_CHANGED, change, user.id, hashed, self._clock())
+        row = await self._audited(audited.PASSWORD_CHANGED, change, user.id, hashed, self._clock())
         self._failures.forgive_all(user.email)
         self.announce_end()
+        return user_of(row)
 
     # ── Access and refresh tokens ────────────────────────────────────────────────────────────
 
     async def issue_tokens(self, user: User) -> dict[str, Any]:
         """`{"access_token", "refresh_token", "token_type": "Bearer", "expires_in": seconds}`."""
         answer, tokens = self._new_pair(user.id, new_id("fam"))
-        await self._store.write(accounts.insert_tokens, tokens)
+        await self._store.write(transactions.insert_tokens_of, user, tokens)
         return answer
 
     async def refresh(self, refresh_token: str) -> dict[str, Any]:
@@ -307,7 +309,7 @@ class Authority:
     async def open_session(self, user: User) -> str:
         """A session's token, for a cookie: it ends after 2 h without use, and after 12 h."""
         text, token = self._new_token("se", "session", user.id, SESSION_ABSOLUTE_MS)
-        await self._store.write(accounts.insert_tokens, [token])
+        await self._store.write(transactions.insert_tokens_of, user, [token])
         return text
 
     async def user_of_session(self, token: str, *, touch: bool = True) -> User | None:
@@ -371,10 +373,6 @@ class Authority:
         }
         check_password(password, shortest=SHORTEST_OF_OWNER)
         return {**fields, "password_hash": await self._passwords.hash(password)}
-
-
-def _wrong_credentials() -> AdminError:
-    return AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
 
 
 def _has_ended(session: sqlite3.Row, now_ms: int) -> bool:

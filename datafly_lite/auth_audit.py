@@ -36,12 +36,16 @@ NO_EMAIL = "(no e-mail address)"
 # ── Transactions ─────────────────────────────────────────────────────────────────────────────
 
 
-def come_in(connection: sqlite3.Connection, user_id: str, now_ms: int) -> Changed[sqlite3.Row]:
-    """A log-in with a password that is right; the user's row. Raises NOT_FOUND."""
+def come_in(
+    connection: sqlite3.Connection, user_id: str, password_hash: str, now_ms: int
+) -> Changed[sqlite3.Row]:
+    """A log-in with the password of this hash; the user's row. Raises INVALID_CREDENTIALS where it is
+    another by now: to look at one takes a while, and somebody may be changing it because it is known.
+    """
     accounts.set_last_login(connection, user_id, now_ms)
     row = accounts.user(connection, user_id)
-    if row is None:
-        raise AdminError("NOT_FOUND", "there is no such user")
+    if row is None or row["status"] != "active" or row["password_hash"] != password_hash:
+        raise transactions.wrong_credentials()
     return Changed(row, row["id"], {}, _by(row))
 
 
@@ -79,10 +83,13 @@ def insert_first_owner(
 
 def set_password_hash(
     connection: sqlite3.Connection, user_id: str, password_hash: str, now_ms: int
-) -> Changed[None]:
-    """A new password."""
+) -> Changed[sqlite3.Row]:
+    """A new password; the user's row after it. Raises NOT_FOUND."""
     accounts.set_password_hash(connection, user_id, password_hash, now_ms)
-    return Changed(None, user_id, {"password": SECRET_CHANGED})
+    row = accounts.user(connection, user_id)
+    if row is None:
+        raise AdminError("NOT_FOUND", "there is no such user")
+    return Changed(row, user_id, {"password": SECRET_CHANGED})
 
 
 def log_out(connection: sqlite3.Connection, digest: bytes, kind: str) -> Changed[None]:

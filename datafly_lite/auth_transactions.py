@@ -6,8 +6,24 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from datafly_lite.auth_people import User, user_of
 from datafly_lite.errors import AdminError
 from datafly_lite.store import accounts, api_keys
+
+
+def wrong_credentials() -> AdminError:
+    """For an unknown person, a wrong password, and one that has just been changed."""
+    return AdminError("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+
+
+def insert_tokens_of(connection: sqlite3.Connection, user: User, tokens: list[accounts.Token]) -> None:
+    """Tokens for somebody as they were seen. Raises INVALID_CREDENTIALS where they were disabled or changed
+    since: what ends all of a person's tokens must not be outlived by those that are just being made.
+    """
+    row = accounts.user(connection, user.id)
+    if row is None or row["status"] != "active" or user_of(row).updated_at != user.updated_at:
+        raise wrong_credentials()
+    accounts.insert_tokens(connection, tokens)
 
 
 def replace_setup_token(connection: sqlite3.Connection, token: accounts.Token) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import anyio
 import pytest
 
 from auth_kit import (
@@ -18,6 +20,7 @@ from auth_kit import (
     token_of,
 )
 from datafly_lite.auth import SESSION_ABSOLUTE_MS, SESSION_IDLE_MS
+from datafly_lite.errors import AdminError
 from management_kit import PASSWORD
 
 pytestmark = pytest.mark.anyio
@@ -141,3 +144,31 @@ async def test_nothing_secret_lies_in_the_data_folder(data_dir: Path) -> None:
     found += bytes_on_disk(data_dir)
     assert b"ann@example.com" in found
     assert [secret for secret in planted if secret.encode() in found] == []
+
+
+async def test_a_log_in_that_overlaps_a_new_password_gets_no_tokens(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        user = await signed_in(auth)
+        auth.clock.now_ms += MINUTE_MS
+        changed = await auth.change_password(user, PASSWORD, "a new password", "10.0.0.1")
+        assert await refused(auth.issue_tokens(user)) == "INVALID_CREDENTIALS"
+        assert await refused(auth.open_session(user)) == "INVALID_CREDENTIALS"
+        assert (await auth.issue_tokens(changed))["token_type"] == "Bearer"
+
+
+async def test_log_ins_beside_a_new_password_leave_nothing_of_the_old_one(data_dir: Path) -> None:
+    async with open_authority(data_dir) as auth:
+        user = await signed_in(auth)
+        auth.clock.now_ms += MINUTE_MS
+        tokens: list[str] = []
+
+        async def come_in() -> None:
+            with contextlib.suppress(AdminError):
+                found = await auth.issue_tokens(await auth.login(user.email, PASSWORD, "10.0.0.2"))
+                tokens.append(found["access_token"])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(come_in)
+            tasks.start_soon(auth.change_password, user, PASSWORD, "a new password", "10.0.0.1")
+        assert [await refused(auth.bearer(token)) for token in tokens] == ["INVALID_TOKEN"] * len(tokens)

@@ -65,8 +65,9 @@ async def me(call: Call) -> Response:
 async def change_password(call: Call) -> Response:
     given = f.checked(await call.fields(), PASSWORD_CHECKS, required=PASSWORD_CHECKS)
     authority = call.services.authority
-    await authority.change_password(call.user, given["current_password"], given["new_password"], call.address)
-    return answer(await authority.issue_tokens(call.user))
+    current, new = given["current_password"], given["new_password"]
+    user = await authority.change_password(call.user, current, new, call.address)
+    return answer(await authority.issue_tokens(user))
 
 
 # ── pipelines ────────────────────────────────────────────────────────────────────────────────
