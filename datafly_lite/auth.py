@@ -21,7 +21,7 @@ from datafly_lite import auth_transactions as transactions
 from datafly_lite.audit import Audited, Changed
 from datafly_lite.auth_keys import Bearer, is_key, is_whole
 from datafly_lite.auth_limits import Ceiling, Failures, Sender, sender_of
-from datafly_lite.auth_passwords import SHORTEST, SHORTEST_OF_OWNER, Passwords, check_longest, check_password
+from datafly_lite.auth_passwords import Passwords, check_longest, check_password
 from datafly_lite.auth_people import (
     EMAIL,
     LONGEST_EMAIL,
@@ -223,8 +223,7 @@ class Authority:
 
     async def change_password(self, user: User, current: str, new: str, address: str) -> User:
         """Set a new password, which ends all of the user's sessions and tokens; the user after it."""
-        shortest = SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST
-        check_password(new, field="new_password", shortest=shortest)
+        check_password(new, field="new_password")
         # Under a name of its own: others' guesses at the log-in do not stand in a signed-in user's way.
         sender = sender_of(f"password of {user.id}", address)
         self._ceiling.take(sender)
@@ -234,7 +233,7 @@ class Authority:
 
     async def reset_password(self, user: User, new: str) -> None:
         """Set a password without the old one, for the operator at the machine; ends all sessions."""
-        check_password(new, shortest=SHORTEST_OF_OWNER if user.role == "owner" else SHORTEST)
+        check_password(new)
         await self._set_password(user, new)
 
     async def _set_password(self, user: User, new: str) -> User:
@@ -371,7 +370,7 @@ class Authority:
             "role": role,
             "now_ms": self._clock(),
         }
-        check_password(password, shortest=SHORTEST_OF_OWNER)
+        check_password(password)
         return {**fields, "password_hash": await self._passwords.hash(password)}
 
 

@@ -9,8 +9,8 @@ from anyio.to_thread import run_sync
 from datafly_lite.auth_limits import rate_limited
 from datafly_lite.errors import AdminError
 
-SHORTEST = 8
-SHORTEST_OF_OWNER = 12
+SHORTEST = 12
+"""Of everybody's password: anybody may be made the owner one day."""
 LONGEST = 1024
 HASHES_AT_ONCE = 2
 HASHES_WAITING = 32
@@ -25,10 +25,10 @@ NOBODYS_HASH = (
 """Of a password that was thrown away: an unknown user costs the same work as a known one."""
 
 
-def check_password(password: str, *, field: str = "password", shortest: int = SHORTEST) -> str:
+def check_password(password: str, *, field: str = "password") -> str:
     """The password, where its length is allowed. Raises VALIDATION_ERROR."""
-    if len(password) < shortest:
-        raise AdminError.invalid(field, f"must have at least {shortest} characters")
+    if len(password) < SHORTEST:
+        raise AdminError.invalid(field, f"must have at least {SHORTEST} characters")
     return check_longest(password, field=field)
 
 

@@ -345,7 +345,7 @@ async def test_a_new_password_ends_everything_and_needs_the_old_one(data_dir: Pa
         user = await auth.login("ann@example.com", PASSWORD, "10.0.0.1")
         session, tokens = await auth.open_session(user), await auth.issue_tokens(user)
 
-        def change(old: str, new: str) -> Awaitable[None]:
+        def change(old: str, new: str) -> Awaitable[object]:
             return auth.change_password(user, old, new, "10.0.0.1")
 
         assert await refused(change("wrong", "a new password")) == "INVALID_CREDENTIALS"

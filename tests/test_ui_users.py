@@ -205,7 +205,7 @@ def test_a_password_that_is_too_short_leaves_the_link_good(server: Server) -> No
     guest = Client(server.base_url, None)
     answer = guest.post("/accept-invite", {"token": found[1], "password": "short", "name": "S"})
     assert answer.status == 422
-    assert "Must have at least 8 characters" in answer.body.decode()
+    assert "Must have at least 12 characters" in answer.body.decode()
     assert guest.post("/accept-invite", {"token": found[1], "password": PASSWORD}).status == 303
     assert guest.get("/").status == 200
     assert guest.post("/accept-invite", {"token": found[1], "password": PASSWORD}).status == 410

@@ -21,8 +21,8 @@ PersonName = Annotated[str, Meta(max_length=200)]
 PersonLine = Annotated[str, Meta(max_length=200, pattern=LINE)]
 Status = Literal["active", "invited", "disabled"]
 Token = Annotated[str, Meta(max_length=200)]
-Password = Annotated[str, Meta(max_length=1024, description="At least 8 characters, the owner's 12.")]
-NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, description="The owner's at least 12.")]
+Password = Annotated[str, Meta(max_length=1024, description="At least 12 characters.")]
+NewPassword = Annotated[str, Meta(min_length=12, max_length=1024)]
 OwnerPassword = Annotated[str, Meta(min_length=12, max_length=1024)]
 
 

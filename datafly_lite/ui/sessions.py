@@ -14,7 +14,7 @@ from datafly_lite.auth import (
     session_cookie,
     session_token_of,
 )
-from datafly_lite.auth_passwords import SHORTEST_OF_OWNER
+from datafly_lite.auth_passwords import SHORTEST
 from datafly_lite.errors import AdminError
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.visit import Visit
@@ -59,9 +59,7 @@ async def set_up(visit: Visit) -> Response:
 
 
 def _set_up_page(visit: Visit, token: str, form: Form, problems: Problems, status: int = 200) -> Response:
-    return visit.page(
-        "set_up.html", status, token=token, form=form, problems=problems, shortest=SHORTEST_OF_OWNER
-    )
+    return visit.page("set_up.html", status, token=token, form=form, problems=problems, shortest=SHORTEST)
 
 
 def bad_link(visit: Visit, error: AdminError) -> Response:
