@@ -173,10 +173,10 @@ def mend_surrogates(body: bytes) -> bytes:
     return UP_TO_LONE.sub(joined, body)
 
 
-def check_size(raw: bytes, limit_bytes: int) -> None:
+def check_size(size_bytes: int, limit_bytes: int) -> None:
     """Before an event is decoded: what is too large anyway must not cost more than to be weighed."""
-    if len(raw) > limit_bytes:
-        raise Refused("event_too_large", f"the event has {len(raw):,} bytes, {limit_bytes:,} are taken")
+    if size_bytes > limit_bytes:
+        raise Refused("event_too_large", f"the event has {size_bytes:,} bytes, {limit_bytes:,} are taken")
 
 
 def _check_depth(body: bytes, max_depth: int) -> None:

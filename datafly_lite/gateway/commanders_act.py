@@ -104,7 +104,7 @@ def _item_of_batch(raw: bytes, shared: dict[str, Any], within: Limits, repaired:
 
 
 def _item(raw: bytes, shared: dict[str, Any], within: Limits) -> Item:
-    bodies.check_size(raw, within.max_event_size_bytes)
+    bodies.check_size(len(raw), within.max_event_size_bytes)
     wire, repaired = bodies.decode(decode_event, raw, within.max_depth)
     return Item(raw, wire, message_id(wire), _visitor(wire, shared), repaired)
 

@@ -23,10 +23,8 @@ from datafly_lite.clock import iso
 from datafly_lite.errors import Refused
 from datafly_lite.events import Envelope, Event
 from datafly_lite.gateway.commanders_act_consent import consent_of
+from datafly_lite.gateway.datafly import MAX_ID_CHARS, MAX_NAME_CHARS
 from datafly_lite.gateway.timestamps import parse_ms, settled
-
-MAX_NAME_CHARS = 200
-MAX_ID_CHARS = 255
 
 PAGE_VIEW = "page_view"
 IDS = ("event_id", "eventId")

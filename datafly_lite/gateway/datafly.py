@@ -230,7 +230,7 @@ def read(request: Request) -> Reading:
     sent_at = header.decode("latin-1") if 0 < len(header) <= MAX_TIME_CHARS else None
     if request.kind == BATCH:
         return _read_batch(request.body, request.limits, sent_at)
-    bodies.check_size(request.body, request.limits.max_event_size_bytes)
+    bodies.check_size(len(request.body), request.limits.max_event_size_bytes)
     decoded, repaired = bodies.decode(decode_event, request.body, request.limits.max_depth)
     return Reading(
         write_key=decoded.wire.write_key,
@@ -282,7 +282,7 @@ def _first(items: list[Item | Refused], name: str) -> str | None:
 
 def _item_of_batch(raw: bytes, repaired: bool, limits: Limits) -> Item | Refused:
     try:
-        bodies.check_size(raw, limits.max_event_size_bytes)
+        bodies.check_size(len(raw), limits.max_event_size_bytes)
         decoded, mended = bodies.decode(decode_event, raw, limits.max_depth)
         return item(raw, decoded, repaired or mended)
     except Refused as refused:

@@ -271,11 +271,12 @@ class Door:
         self, call: Call, dialect: Dialect, refusals: list[tuple[int, Refused, bytes]]
     ) -> None:
         """Of a batch. Where nobody reads what the answer says of them, they are committed before it."""
-        if dialect.is_lenient or call.source is not None:
+        is_committed = dialect.is_lenient or call.source is not None
+        if is_committed:
             now_ms = self._clock()
             await self._refusals.keep([call.refusal(why, body, now_ms) for _, why, body in refusals])
         for _, why, body in refusals:
-            if dialect.is_lenient or call.source is not None:
+            if is_committed:
                 self._tell_of(call, why)
             else:
                 self._note(call, why, body)

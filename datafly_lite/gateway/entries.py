@@ -10,6 +10,7 @@ from datafly_lite.clock import new_id
 from datafly_lite.configuration import Pipeline
 from datafly_lite.errors import Refused
 from datafly_lite.events import Arrival, Envelope
+from datafly_lite.gateway import bodies
 from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.visitors import Visitor
@@ -36,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True):
         """One of its events. Raises Refused: the others do not suffer for it."""
         if isinstance(item, Refused):
             raise item
-        self._check_size(item)
+        bodies.check_size(len(item.raw) + self.reading.shared_size_bytes, self.limits.max_event_size_bytes)
         call, caller = self.call, self.call.caller
         envelope = Envelope(
             dialect=self.dialect.name,
@@ -54,14 +55,6 @@ class Entry(msgspec.Struct, frozen=True):
             shared=self.reading.shared,
         )
         return Arrival(self.pipeline.id, envelope, item.raw, self.dialect.normalise(envelope, item.wire))
-
-    def _check_size(self, item: Item) -> None:
-        size_bytes = len(item.raw) + self.reading.shared_size_bytes
-        if size_bytes > self.limits.max_event_size_bytes:
-            raise Refused(
-                "event_too_large",
-                f"the event has {size_bytes:,} bytes, {self.limits.max_event_size_bytes:,} are taken",
-            )
 
     def _message_id(self, index: int, given: str | None) -> str:
         """The client's own, unless it is `undefined` or the like: then a second event would be a duplicate.
