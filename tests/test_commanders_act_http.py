@@ -257,3 +257,15 @@ def test_what_cannot_be_used_counts_against_the_rate_too(appliance: Appliance, b
     slow = appliance.management.create_pipeline(f"slow-{len(body)}", rate_limit_rps=2)
     url = f"{appliance.server.base_url}/events?tc_s=1&token={slow.key}"
     assert {request(url, "POST", body).status for _ in range(12)} == {200, 429}
+
+
+def test_what_a_batch_refuses_is_listed_when_the_answer_comes(appliance: Appliance) -> None:
+    """All of it: nobody reads the answer, and after a crash it would be too late to list it."""
+    pipeline = appliance.management.create_pipeline("refusing-batch")
+    body = b'{"batch": [%s]}' % b",".join([b"{}"] * 150)
+    url = f"{appliance.server.base_url}/events/batch?tc_s=1&token={pipeline.key}"
+    assert request(url, "POST", body).json()["rejected"] == 150
+    query = f"refused-events?pipeline_id={pipeline.id}&limit=100"
+    first = appliance.management.call("GET", query)
+    rest = appliance.management.call("GET", f"{query}&cursor={first['next_cursor']}")
+    assert [len(page["data"]) for page in (first, rest)] == [100, 50]
