@@ -10,6 +10,9 @@ DataflyError
 │   ├── StorageBroken       stop the process: the file can no longer be trusted
 │   └── StorageRefused      tell the operator: locked, newer schema, not a database
 ├── MappingError            give up on one delivery: the vendor's request cannot be made
+│   └── StepFailed          likewise: a step of the integration's own failed
+├── ExpressionError         tell the user: an expression or a path cannot be read
+├── ScriptError             tell the user: JavaScript cannot be read, or failed on an event
 ├── AddressRefused          give up on one delivery: the address is not allowed
 ├── VendorUnreachable       try one delivery again: no answer came
 └── BuildError              tell the user: a collector could not be built
@@ -144,6 +147,26 @@ class StorageRefused(StorageError):
 
 class MappingError(DataflyError):
     """The vendor's request cannot be made from this event."""
+
+
+class StepFailed(MappingError):
+    """A step of an integration's own cannot go on with this event; the message names the step and why."""
+
+
+class ExpressionError(DataflyError):
+    """An expression or a path cannot be read. `position` counts characters from 1."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class ScriptError(DataflyError):
+    """JavaScript cannot be read, or failed. `line` counts from 1; None where no line is to blame."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class AddressRefused(DataflyError):

@@ -44,8 +44,9 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
     """What the gateway knew beside the body: with the raw bytes it gives the same Event again.
 
     `dialect` names the gateway's file that decodes the bytes; `type` is the event type that the
-    path gives. `is_pixel`: an image was asked for, and so by the visitor's own machine. `shared` holds
-    what a request says once for all its events.
+    path gives. `is_pixel`: an image was asked for, and so by the visitor's own machine. `has_gpc`: it said
+    `Sec-GPC: 1`. `cookies` are those of vendors (vendor_ids.py). `shared` holds what a request says once
+    for all its events.
     """
 
     dialect: str
@@ -60,6 +61,8 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
     sent_at: str | None = None
     repaired: bool = False
     is_pixel: bool = False
+    has_gpc: bool = False
+    cookies: dict[str, str] = {}
     shared: dict[str, Any] = {}
 
 
@@ -107,7 +110,8 @@ class Record(msgspec.Struct, frozen=True):
 class DropReason(enum.StrEnum):
     """Why an event goes no further: the closed list of the ledger (design.md, section 1).
 
-    SCHEMA is an event that an older program accepted and this one cannot read. SHADOW is a request that
+    SCHEMA is an event that cannot be read, or that lacks what its type needs; CUSTOM_JS one that the data
+    layer's script failed on: these two are the topic `dlq-events`. SHADOW is a request that
     was made and kept but not sent (api.md, section 2, attachments). DETACHED waited when its integration
     was taken from the pipeline, or the pipeline deleted.
     """
@@ -117,7 +121,9 @@ class DropReason(enum.StrEnum):
     FILTER = "filter"
     ROUTING = "routing"
     EXPIRED = "expired"
+    DUPLICATE = "duplicate"
     SCHEMA = "schema"
+    CUSTOM_JS = "custom_js"
     SHADOW = "shadow"
     DETACHED = "detached"
     DISCARDED = "discarded"  # by a person, from the dead letters

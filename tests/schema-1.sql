@@ -91,6 +91,22 @@ CREATE TABLE pipeline_integrations (
     UNIQUE (pipeline_id, integration_id)
 ) STRICT;
 
+-- The organisation's rules for all events. A version never changes: events name the one they went through.
+-- Version 0, which has no row, is the program's defaults.
+CREATE TABLE data_layers (
+    version       INTEGER PRIMARY KEY AUTOINCREMENT,
+    config        TEXT NOT NULL,                     -- JSON: data_layer.py
+    created_by    TEXT,                              -- the user
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE consent_settings (
+    version       INTEGER PRIMARY KEY AUTOINCREMENT,
+    config        TEXT NOT NULL,                     -- JSON: consent.py
+    created_by    TEXT,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
 -- Third parties whose webhooks become a pipeline's events (spec/datafly-signal.md, 3.5).
 CREATE TABLE webhook_sources (
     id                TEXT PRIMARY KEY,              -- wh_…: stands in the address that the third party posts to
@@ -173,29 +189,92 @@ CREATE TABLE events (
     received_at_ms  INTEGER NOT NULL,
     processed_at_ms INTEGER NOT NULL,
     drop_reason     TEXT,                             -- set when the data layer dropped it for all
+    detail          TEXT,                             -- of the reason: the field, the rule, the script's line
     steps           TEXT NOT NULL,                    -- one word a step: 'check_schema:ok put_identity:changed'
+    data_layer_version INTEGER NOT NULL,
+    consent_settings_version INTEGER NOT NULL,
     inputs          TEXT NOT NULL,                    -- JSON: what the steps took from state
     program         TEXT NOT NULL,                    -- the version of the program that ran them
     body            BLOB NOT NULL                     -- JSON: the event as it goes to the integrations
 ) STRICT;
 CREATE INDEX events_by_pipeline ON events (pipeline_id, offset);
+-- The topic dlq-events: what no step could go on with (spec/datafly-signal.md, 4.2, step 1).
+CREATE INDEX events_dead ON events (offset) WHERE drop_reason IN ('schema', 'custom_js');
 
--- Links are rows with the event that made them, so that each can be explained and undone.
+-- What is known of each visitor. Times are those of events: the same log gives the same rows.
 CREATE TABLE identities (
     anonymous_id     TEXT PRIMARY KEY,
     user_id          TEXT,                            -- the newest link
     group_id         TEXT,
+    vendor_ids       TEXT NOT NULL,                   -- JSON {name: {"value", "setAtMs"}}: vendor_ids.py
+    consent          TEXT NOT NULL,                   -- JSON {"choices", "atMs"}: the visitor's present choices
     first_seen_at_ms INTEGER NOT NULL,
     last_seen_at_ms  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identities_by_user ON identities (user_id) WHERE user_id IS NOT NULL;
 
+-- Links are rows with the event that made them, so that each can be explained and undone.
 CREATE TABLE identity_links (
-    anonymous_id TEXT NOT NULL,
-    user_id      TEXT NOT NULL,
-    offset       INTEGER NOT NULL,                    -- the event that made it
-    linked_at_ms INTEGER NOT NULL,
+    anonymous_id   TEXT NOT NULL,
+    user_id        TEXT NOT NULL,
+    offset         INTEGER NOT NULL,                  -- the event that made it
+    linked_at_ms   INTEGER NOT NULL,
+    unlinked_at_ms INTEGER,                           -- a person undid it
     PRIMARY KEY (anonymous_id, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identity_links_by_user ON identity_links (user_id);
+
+-- The traits of users and groups, merged: of each trait the newest.
+CREATE TABLE profiles (
+    kind             TEXT NOT NULL CHECK (kind IN ('user', 'group')),
+    id               TEXT NOT NULL,
+    traits           TEXT NOT NULL,                   -- JSON object
+    set_at_ms        TEXT NOT NULL,                   -- JSON {trait: milliseconds}
+    first_seen_at_ms INTEGER NOT NULL,
+    last_seen_at_ms  INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
+
+-- The newest session of each visitor on each pipeline.
+CREATE TABLE sessions (
+    pipeline_id   TEXT NOT NULL,
+    anonymous_id  TEXT NOT NULL,
+    id            TEXT NOT NULL,                      -- digits, because GA4 takes no other
+    number        INTEGER NOT NULL,                   -- from 1: how many the visitor has had
+    started_at_ms INTEGER NOT NULL,
+    last_at_ms    INTEGER NOT NULL,
+    ends_at_ms    INTEGER,                            -- when its session_end is due; none = none is wanted, or it was
+    PRIMARY KEY (pipeline_id, anonymous_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_ending ON sessions (ends_at_ms) WHERE ends_at_ms IS NOT NULL;
+
+-- What a later event must not repeat, such as an order id (the data layer's deduplication).
+CREATE TABLE idempotency_keys (
+    digest BLOB PRIMARY KEY,                          -- BLAKE2b-128 of pipeline, event name, path and value
+    offset INTEGER NOT NULL,                          -- the first event that had it
+    at_ms  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at_ms);
+
+-- Each change of a visitor's consent, with the event that made it: the consent audit.
+CREATE TABLE consent_changes (
+    offset              INTEGER PRIMARY KEY,          -- the event
+    pipeline_id         TEXT NOT NULL,
+    anonymous_id        TEXT NOT NULL,
+    choices_before      TEXT NOT NULL,                -- JSON {category: true or false}
+    choices             TEXT NOT NULL,
+    cancelled_deliveries INTEGER NOT NULL,            -- that waited for what is no longer consented to
+    at_ms               INTEGER NOT NULL
+) STRICT;
+CREATE INDEX consent_changes_by_visitor ON consent_changes (anonymous_id, offset);
+
+-- Browsers that were seen, to recognise a visitor whose _dfid is gone: only where a pipeline asks for it.
+CREATE TABLE devices (
+    device_id       TEXT PRIMARY KEY,                 -- _dfdid
+    pipeline_id     TEXT NOT NULL,
+    anonymous_id    TEXT NOT NULL,
+    signals         TEXT NOT NULL,                    -- JSON: what its requests have in common
+    last_seen_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- ── Delivery: the outbox ─────────────────────────────────────────────────────────────────────
@@ -205,8 +284,11 @@ CREATE TABLE deliveries (
     offset                  INTEGER NOT NULL,
     pipeline_id             TEXT NOT NULL,
     pipeline_integration_id TEXT NOT NULL,
+    revision_id             TEXT NOT NULL,            -- the configuration whose steps it went through
+    anonymous_id            TEXT,                     -- to cancel what a visitor's withdrawal of consent forbids
     status                  TEXT NOT NULL CHECK (status IN ('pending', 'delivered', 'dropped', 'dead')),
     reason                  TEXT,                     -- why dropped, or why dead, as one word
+    detail                  TEXT,                     -- of the reason: the categories refused, the step and why
     attempts                INTEGER NOT NULL DEFAULT 0,
     next_attempt_at_ms      INTEGER NOT NULL,
     created_at_ms           INTEGER NOT NULL,
@@ -218,6 +300,7 @@ CREATE INDEX deliveries_due ON deliveries (pipeline_integration_id, next_attempt
     WHERE status = 'pending';
 CREATE INDEX deliveries_dead ON deliveries (pipeline_integration_id, id) WHERE status = 'dead';
 CREATE INDEX deliveries_waiting ON deliveries (pipeline_integration_id, id) WHERE status = 'pending';
+CREATE INDEX deliveries_of_visitors ON deliveries (anonymous_id) WHERE status = 'pending';
 
 -- Requests and answers cannot be recomputed, so they are kept: bounded, secrets redacted.
 CREATE TABLE delivery_attempts (
@@ -329,7 +412,7 @@ CREATE UNIQUE INDEX users_one_owner ON users (role) WHERE role = 'owner';
 -- Tokens are opaque and only their SHA-256 is kept, so a stolen file logs nobody in.
 CREATE TABLE tokens (
     digest        BLOB PRIMARY KEY,
-    kind          TEXT NOT NULL CHECK (kind IN ('setup', 'signin', 'invite', 'access', 'refresh', 'session', 'challenge')),
+    kind          TEXT NOT NULL CHECK (kind IN ('setup', 'signin', 'invite', 'access', 'refresh', 'session', 'challenge', 'cross_domain')),
     subject       TEXT,                               -- the user, or for a challenge the pipeline
     family        TEXT,                               -- one login: its access and refresh tokens
     created_at_ms INTEGER NOT NULL,
