@@ -78,6 +78,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     challenge_token_required: bool
     cookie_domain: str
     js_builder_config: dict[str, Any] = {}
+    identity_config: dict[str, Any] = {}
     attachments: tuple[Attachment, ...]
 
 
@@ -174,6 +175,7 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...], keyring: Ke
         challenge_token_required=bool(row["challenge_token_required"]),
         cookie_domain=_cookie_domain(config.get("cookie_domain")),
         js_builder_config=msgspec.json.decode(row["js_builder_config"]),
+        identity_config=msgspec.json.decode(row["identity_config"]),
         attachments=attachments,
     )
 
