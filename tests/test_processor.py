@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafly_lite import consent, identity
+from datafly_lite import identity
 from datafly_lite.events import Envelope, Event, Record
 from datafly_lite.gateway import event_of
 from datafly_lite.identity import Known
@@ -73,47 +73,6 @@ def test_a_url_that_is_none_hurts_nothing(url: Any) -> None:
     assert processed(context={"page": {"url": url}}).event == "Tested"
 
 
-@pytest.mark.parametrize(
-    "context",
-    [
-        {"consent": {"categoryPreferences": {"Advertising": False, "Analytics": True, "DataSharing": False}}},
-        {"consent": {"categories": {"Marketing": False}}},
-        {"consent": {"categories": {"C0004": False, "C0002": True}}},
-        {"consent": {"canonical": {"advertising": False}}},
-        {"consent": {"marketing": "false", "analytics": "granted"}},
-        {"consentManagement": {"deniedConsentIds": ["Marketing"], "allowedConsentIds": ["analytics"]}},
-    ],
-)
-def test_a_no_is_a_no_in_any_vocabulary(context: dict[str, Any]) -> None:
-    assert consent.is_refused(context, ["advertising"])
-    assert not consent.is_refused(context, ["analytics"])
-    assert consent.canonical(processed(context=context).context) == consent.canonical(context)
-
-
-@pytest.mark.parametrize(
-    ("stated", "expected"),
-    [
-        (None, {}),
-        ("yes", {}),
-        ({"analytics": True, "advertising": False}, {"analytics": True, "marketing": False}),
-        ({"categories": {"statistics": False, "analytics": True}}, {"analytics": True}),
-        ({"categoryPreferences": {"marketing": False}}, {"marketing": False}),
-        ({"categories": {"marketing": False}, "canonical": {"marketing": True}}, {"marketing": True}),
-        ({"analytics": "no", "marketing": 0}, {}),
-    ],
-)
-def test_consent_in_the_products_own_words(stated: Any, expected: dict[str, bool]) -> None:
-    assert consent.canonical({"consent": stated}) == expected
-
-
-def test_only_a_no_holds_a_delivery_back_and_essential_never_does() -> None:
-    refused = {"consent": {"marketing": False, "essential": False}}
-    assert consent.is_refused(refused, ["advertising"])
-    assert not consent.is_refused(refused, ["analytics"])
-    assert not consent.is_refused(refused, ["essential"])
-    assert not consent.is_refused({}, ["marketing"])
-
-
 def test_after_identify_all_later_events_carry_both_ids() -> None:
     identified = processed(type="identify", event=None, userId="u-1")
     known = identity.after(identified, Known())
@@ -123,26 +82,10 @@ def test_after_identify_all_later_events_carry_both_ids() -> None:
     assert processed(known=known, userId="u-2").user_id == "u-2"
 
 
-@pytest.mark.parametrize("user_id", ["undefined", "null", "[object Object]", "0", "NaN", " None ", "true"])
-def test_nonsense_is_nobody(user_id: str) -> None:
-    """PostHog #5527, #11873, #12008: such ids joined thousands of visitors into one user."""
-    assert identity.after(processed(type="identify", event=None, userId=user_id), Known("u-1")) == Known(
-        "u-1"
-    )
-
-
 def test_groups_are_remembered_like_users() -> None:
     known = identity.after(processed(type="group", event=None, groupId="g-1"), Known("u-1"))
     assert known == Known("u-1", "g-1")
     assert processed(known=known).group_id == "g-1"
-
-
-def test_a_group_is_the_former_users_when_the_visitor_changes_hands() -> None:
-    known = Known("u-1", "g-1")
-    assert identity.after(processed(type="identify", event=None, userId="u-1"), known) == known
-    assert identity.after(processed(type="identify", event=None, userId="u-2"), known) == Known("u-2")
-    anonymous = Known(None, "g-1")
-    assert identity.after(processed(type="identify", event=None, userId="u-1"), anonymous) == known
 
 
 JSON = st.recursive(
