@@ -46,6 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "consent": PURE,
     "identity": PURE,
     "jsonpaths": PURE,
+    "paths": PURE,
+    "expressions": PURE | {"paths"},
     "vendors.declaration": PURE,
     "vendors": PURE | {"consent", "event_names", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
