@@ -43,21 +43,58 @@ ARROWS: dict[str, set[str]] = {
     # pure rules
     "retry": PURE,
     "event_names": set(),
+    "cross_domain": set(),
     "consent": PURE,
     "identity": PURE,
     "jsonpaths": PURE,
+    "scripting": PURE,
+    "bots": PURE,
+    "pii": PURE | {"paths"},
+    "devices": PURE,
+    "geo": PURE,
     "paths": PURE,
     "expressions": PURE | {"paths"},
+    "sessions": PURE,
+    "data_layer": PURE
+    | {"bots", "consent", "event_names", "expressions", "paths", "pii", "scripting", "sessions"},
     "vendors.declaration": PURE,
     "vendors": PURE | {"consent", "event_names", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
-    "configuration": {"errors", "keyring", "store", "vendors", "vendors.declaration"},
+    "configuration": {
+        "consent",
+        "data_layer",
+        "engine",
+        "errors",
+        "keyring",
+        "store",
+        "vendors",
+        "vendors.declaration",
+    },
     # the way of an event, in its order
-    "gateway": PURE | FRAME | {"identity", "jsonpaths", "proxies"},
+    "gateway": PURE | FRAME | {"consent", "cross_domain", "identity", "jsonpaths", "proxies"},
     "log": PURE | {"store"},
-    "processor": PURE | FRAME | {"consent", "identity", "vendors", "vendors.declaration"},
-    "delivery": PURE | FRAME | {"retry", "addresses", "vendors", "vendors.declaration"},
+    "processor": PURE
+    | FRAME
+    | {
+        "bots",
+        "consent",
+        "cross_domain",
+        "data_layer",
+        "devices",
+        "engine",
+        "expressions",
+        "identity",
+        "pii",
+        "profiles",
+        "sessions",
+        "vendor_ids",
+        "vendors",
+        "vendors.declaration",
+    },
+    "delivery": PURE
+    | FRAME
+    | {"consent", "engine", "retry", "addresses", "vendors", "vendors.declaration"},
     # beside the way
     "audit": PURE | {"store"},
     "auth": PURE | {"audit", "settings", "store", "keyring"},
