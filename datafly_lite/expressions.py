@@ -167,7 +167,7 @@ def _expected(wanted: set[str]) -> str:
     if "STRING" in wanted:
         return "a text in quotes"
     words = [word for terminal, word in WORDS.items() if terminal in wanted]
-    return " or ".join(words) or "the end"
+    return words[0] if "ADD" in wanted else " or ".join(words) or "the end"
 
 
 def _accepted(error: UnexpectedInput) -> set[str]:

@@ -31,6 +31,9 @@ from datafly_lite.paths import ATTRIBUTES, MISSING, Path, parse, read
 DEEPEST = 50
 ROOTS = (*ATTRIBUTES, "event", "payload", "value")
 
+NAME = "event, alone"
+"""Stands for the root `event` where no field of it is asked for."""
+
 NOWHERE = Scope(Event(type="track", message_id="", timestamp="", received_at=""))
 """Where what is constant is worked out, when an expression is compiled."""
 
@@ -125,7 +128,7 @@ def _path(builder: Builder, tree: Tree[Token], _: list[Run]) -> Run:
 
 
 def _located(builder: Builder, tree: Tree[Token]) -> Path:
-    """`event.x` becomes `x`; what no event has is refused."""
+    """`event.x` becomes `x`, `event` alone NAME; what no event has is refused."""
     token = _tokens(tree)[0]
     try:
         path = parse(str(token))
@@ -135,8 +138,10 @@ def _located(builder: Builder, tree: Tree[Token]) -> Path:
     builder.roots.add(root)
     if root not in ROOTS:
         raise ExpressionError(_no_root(root, builder.text, tree.meta.start_pos), _position(tree))
-    if root != "event" or len(path.parts) == 1:
+    if root != "event":
         return path
+    if len(path.parts) == 1:
+        return Path(path.text, (NAME,))
     field = str(path.parts[1])
     if field not in ATTRIBUTES:
         close = suggestion(field, tuple(ATTRIBUTES)) or f"; did you mean properties.{field}?"
@@ -169,7 +174,7 @@ def _reader(path: Path, missing: Any) -> Run:
 
 
 def _beginning(root: str) -> Run:
-    if root == "event":
+    if root == NAME:
         return lambda scope: event_name(scope.event)
     if root == "payload":
         return lambda scope: scope.payload

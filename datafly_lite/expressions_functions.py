@@ -249,7 +249,7 @@ def _at(value: Any) -> datetime:
 
 
 def _to_timestamp(value: Any, unit: Any = "ms") -> int:
-    if unit not in UNITS and unit != "us":
+    if _text(unit) not in UNITS and unit != "us":
         raise StepFailed("the unit is 'ms', 's' or 'us'")
     micros = (_at(value) - EPOCH) // timedelta(microseconds=1)
     return micros if unit == "us" else micros // 1000 // UNITS[unit]
