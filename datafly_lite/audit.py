@@ -8,7 +8,7 @@ transaction: neither is there without the other.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,6 +19,9 @@ from datafly_lite.clock import Clock, new_id
 from datafly_lite.store import Store, audit_logs
 
 T = TypeVar("T")
+
+Writer = Callable[..., Awaitable[Any]]
+"""`Store.write`, or what comes to it in the end."""
 
 Change = Mapping[str, Any]
 """`{"old": value, "new": value}`, as the API shows them; null where there was none."""
@@ -115,7 +118,15 @@ async def write(
 
     Raises what `change` raises, with nothing changed and no entry.
     """
-    return await store.write(_perform, audited, _actor.get(), clock(), change, args)
+    return await write_through(store.write, clock, audited, change, *args)
+
+
+async def write_through(
+    writer: Writer, clock: Clock, audited: Audited, change: Callable[..., Changed[T]], *args: Any
+) -> T:
+    """As `write`, by a writer that waits for its turn, such as `Processor.alone`."""
+    result: T = await writer(_perform, audited, _actor.get(), clock(), change, args)
+    return result
 
 
 def _perform(

@@ -31,6 +31,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveStream
     trace: Callable[[str, str], Awaitable[Trace | None]]
     """(pipeline_id, message_id) -> what happened to the event, step by step."""
+    alone: Callable[..., Awaitable[Any]]
+    """As `store.write`, between two batches of the processor: for what is known of visitors."""
     wake_delivery: Callable[[Iterable[str]], None]
     """Tell the workers of these attachments that there is something to send."""
     readiness: Callable[[], Awaitable[list[dict[str, Any]]]]

@@ -180,6 +180,7 @@ async def _admin(settings: Settings, store: Store, address: str) -> Admin:
         store, lambda envelope, raw: event_of(envelope, raw, limits(settings)), tail_events=100, window_days=7
     )
     woken: list[str] = []
+    processor = Processor(store, log, configuration, lambda _: None, lambda _: None, live, Metrics(), clock)
     services = Services(
         settings=settings,
         store=store,
@@ -190,10 +191,10 @@ async def _admin(settings: Settings, store: Store, address: str) -> Admin:
         builder=CollectorBuilder(store, live, clock),
         live=live,
         trace=Tracer(store, configuration, log.record).trace,
+        alone=processor.alone,
         wake_delivery=woken.extend,
         readiness=_nothing_to_say,
     )
-    processor = Processor(store, log, configuration, lambda _: None, live, Metrics(), clock)
     admin = Admin(f"http://{address}", services, clock, log, processor)
     admin.woken = woken
     await configuration.reload()

@@ -54,6 +54,7 @@ __all__ = [
     "differences",
     "updated",
     "write",
+    "write_alone",
 ]
 
 T = TypeVar("T")
@@ -65,3 +66,10 @@ async def write(services: Services, audited: Audited, change: Callable[..., Chan
     Raises what `change` raises, with nothing changed and no entry.
     """
     return await audit.write(services.store, services.clock, audited, change, *args)
+
+
+async def write_alone(
+    services: Services, audited: Audited, change: Callable[..., Changed[T]], *args: Any
+) -> T:
+    """As `write`, of what the processor reads before a batch and writes after it: between two of them."""
+    return await audit.write_through(services.alone, services.clock, audited, change, *args)

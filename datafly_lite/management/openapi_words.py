@@ -39,6 +39,8 @@ TAGS = {
     "ledger": "Whether all that came in is accounted for.",
     "dead-letters": "Deliveries that were given up, until they are sent again or discarded.",
     "refused-events": "What was turned away at the door, and why.",
+    "dlq-events": "Events that were taken and could not be processed: what came, and what is wrong with it.",
+    "identities": "Visitors: who they turned out to be, what they agreed to, and how vendors know them.",
     "audit-logs": "Who changed what.",
     "collect-events": "Events in Datafly's and Segment's format.",
     "collect-pixels": "Events without JavaScript: a query, and a transparent dot as the answer.",
@@ -103,6 +105,7 @@ PARAMETERS = {
     "src_id": "The source's id.",
     "message_id": "The event's messageId; a slash in it may stay as it is.",
     "delivery_id": "The delivery's id.",
+    "anonymous_id": "The visitor's anonymousId; a slash in it may stay as it is.",
     "user_id": "The user's id.",
     "key_id": "The API key's id.",
 }

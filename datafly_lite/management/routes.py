@@ -11,11 +11,13 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.management import handlers as h
 from datafly_lite.management import handlers_figures as figures
+from datafly_lite.management import handlers_identities as visitors
 from datafly_lite.management import handlers_people as users
 from datafly_lite.management import handlers_sources as legacy
 from datafly_lite.management import schemas_accounts as people
 from datafly_lite.management import schemas_audit_logs as audit
 from datafly_lite.management import schemas_events as events
+from datafly_lite.management import schemas_identities as identities
 from datafly_lite.management import schemas_integrations as integrations
 from datafly_lite.management import schemas_pipelines as pipelines
 from datafly_lite.management import schemas_sources as sources
@@ -197,6 +199,18 @@ OPERATIONS = (
               query=events.RefusedEventFilters),
     Operation("GET", "/refused-events/counts", "viewer", h.count_refused_events,
               "Count refusals by reason", events.RefusedCounts, query=events.RefusedCountsFilter),
+    Operation("GET", "/dlq-events", "viewer", visitors.list_dlq_events,
+              "Find events that could not be processed, newest first", Page[identities.DlqEvent],
+              query=identities.DlqEventFilters),
+    #
+    Operation("GET", "/identities", "viewer", visitors.list_identities,
+              "Find visitors, in the order of their ids", Page[identities.Identity],
+              query=identities.IdentityFilters),
+    Operation("DELETE", "/identities/{anonymous_id:path}/links/{user_id:path}", "admin",
+              visitors.unlink_identity,
+              "Undo the link of a visitor to a user; its next events carry no user", None),
+    Operation("GET", "/identities/{anonymous_id:path}", "viewer", visitors.get_identity,
+              "Get all that is known of a visitor", identities.IdentityDetail),
     #
     Operation("GET", "/audit-logs", "admin", h.list_audit_logs,
               "Who changed what, and who came in, newest first", Page[audit.AuditLogEntry],
