@@ -45,7 +45,9 @@ ARROWS: dict[str, set[str]] = {
     "event_names": set(),
     "cross_domain": set(),
     "consent": PURE,
-    "identity": PURE,
+    "vendor_ids": PURE,
+    "identity": PURE | {"vendor_ids"},
+    "profiles": PURE,
     "jsonpaths": PURE,
     "scripting": PURE,
     "bots": PURE,
@@ -72,7 +74,7 @@ ARROWS: dict[str, set[str]] = {
         "vendors.declaration",
     },
     # the way of an event, in its order
-    "gateway": PURE | FRAME | {"consent", "cross_domain", "identity", "jsonpaths", "proxies"},
+    "gateway": PURE | FRAME | {"consent", "cross_domain", "identity", "jsonpaths", "proxies", "vendor_ids"},
     "log": PURE | {"store"},
     "processor": PURE
     | FRAME
@@ -92,9 +94,7 @@ ARROWS: dict[str, set[str]] = {
         "vendors",
         "vendors.declaration",
     },
-    "delivery": PURE
-    | FRAME
-    | {"consent", "engine", "retry", "addresses", "vendors", "vendors.declaration"},
+    "delivery": PURE | FRAME | {"consent", "engine", "retry", "addresses", "vendors", "vendors.declaration"},
     # beside the way
     "audit": PURE | {"store"},
     "auth": PURE | {"audit", "settings", "store", "keyring"},
@@ -119,6 +119,7 @@ ARROWS: dict[str, set[str]] = {
         "collector",
         "jsonpaths",
         "proxies",
+        "vendor_ids",
         "vendors",
         "vendors.declaration",
         "services",

@@ -1,0 +1,59 @@
+"""What is known of users and groups: their traits, merged, of each the newest.
+
+Times are those of the events, so what arrives late changes nothing that was said since; of two of one
+time the later in the log stands. A trait of `null` is one that is no longer known: it is not attached, and
+that it was taken back is kept, so that nothing older brings it back. (Segment's Unify clears a trait on
+null too: twilio.com/en-us/changelog, Null Trait Propagation.) A trait's value is replaced as a whole.
+
+A profile is bounded. What does not fit is left out, new or larger, and `left_out` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+MAX_TRAITS = 200
+MAX_SIZE_BYTES = 32_768
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Profile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """`traits` by name, of which null is one that was taken back, and when each was set, in milliseconds."""
+
+    traits: dict[str, Any] = {}
+    set_at_ms: dict[str, int] = {}
+
+
+def merged(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> Profile:
+    """The profile once it was said so at that time; the same object if nothing is new."""
+    newer = {name: value for name, value in traits.items() if at_ms >= profile.set_at_ms.get(name, at_ms)}
+    if not newer:
+        return profile
+    kept, times = dict(profile.traits), dict(profile.set_at_ms)
+    size_bytes = sum(_size_bytes(name, value) for name, value in kept.items())
+    for name, value in newer.items():
+        more_bytes = _size_bytes(name, value) - (_size_bytes(name, kept[name]) if name in kept else 0)
+        if (name in kept or len(kept) < MAX_TRAITS) and size_bytes + max(more_bytes, 0) <= MAX_SIZE_BYTES:
+            kept[name], times[name] = value, at_ms
+            size_bytes += more_bytes
+    found = Profile(dict(sorted(kept.items())), dict(sorted(times.items())))
+    return profile if found == profile and _encode(found) == _encode(profile) else found
+
+
+def left_out(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> tuple[str, ...]:
+    """Which of the traits had no room in the profile that `merged` gave."""
+    return tuple(name for name in traits if profile.set_at_ms.get(name, at_ms - 1) < at_ms)
+
+
+def attached(profile: Profile) -> dict[str, Any]:
+    """The traits for `context.traits` of later events."""
+    return {name: value for name, value in profile.traits.items() if value is not None}
+
+
+def _size_bytes(name: str, value: Any) -> int:
+    """As JSON, with the colon and a comma."""
+    return len(_encode(name)) + len(_encode(value)) + 2
