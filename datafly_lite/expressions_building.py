@@ -11,7 +11,7 @@ from lark import Token, Tree
 from datafly_lite.errors import ExpressionError, StepFailed
 from datafly_lite.events import Event
 from datafly_lite.expressions_functions import FUNCTIONS, Function, call
-from datafly_lite.expressions_patterns import Pattern, like
+from datafly_lite.expressions_patterns import like, matcher
 from datafly_lite.expressions_values import (
     COMPARISONS,
     LARGEST_WHOLE,
@@ -259,17 +259,17 @@ def _pair(test: Callable[[Any, Any], bool]) -> Callable[[Builder, Tree[Token], l
 
 
 def _like(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
-    matches = like(_quoted(_tokens(tree)[-1])).match
-    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and matches(found) is not None)
+    fits = like(_quoted(_tokens(tree)[-1]))
+    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and fits(found))
 
 
 def _matches(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
     token = _tokens(tree)[-1]
     try:
-        found_in = Pattern(_quoted(token)).found_in
+        fits = matcher(_quoted(token))
     except ExpressionError as error:
-        raise ExpressionError(str(error), (token.start_pos or 0) + 1 + error.position) from None
-    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and found_in(found))
+        raise ExpressionError(str(error), (token.start_pos or 0) + 1) from None
+    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and fits(found))
 
 
 def _is_null(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
