@@ -46,15 +46,15 @@ class Keyring:
             raise StorageRefused(f"{path} is damaged: {KEY_SIZE_BYTES} bytes expected, {len(key)} found")
         return cls(key)
 
-    def encrypt(self, plain: bytes) -> bytes:
-        """Nonce and ciphertext."""
+    def encrypt(self, plain: bytes, purpose: bytes | None = None) -> bytes:
+        """Nonce and ciphertext. With a `purpose` it is good for nothing else: what is given away has one."""
         nonce = os.urandom(NONCE_SIZE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, plain, None)
+        return nonce + self._cipher.encrypt(nonce, plain, purpose)
 
-    def decrypt(self, sealed: bytes) -> bytes:
-        """Raises StorageRefused when it was sealed under another key."""
+    def decrypt(self, sealed: bytes, purpose: bytes | None = None) -> bytes:
+        """Raises StorageRefused when it was sealed under another key, or for another purpose."""
         try:
-            return self._cipher.decrypt(sealed[:NONCE_SIZE_BYTES], sealed[NONCE_SIZE_BYTES:], None)
+            return self._cipher.decrypt(sealed[:NONCE_SIZE_BYTES], sealed[NONCE_SIZE_BYTES:], purpose)
         except (InvalidTag, ValueError):
             raise StorageRefused("a stored secret was encrypted under another key file") from None
 

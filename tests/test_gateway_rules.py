@@ -9,7 +9,8 @@ import pytest
 
 from datafly_lite.configuration import Pipeline
 from datafly_lite.errors import Refused
-from datafly_lite.gateway import callers, origins
+from datafly_lite.gateway import callers, cookies, origins
+from datafly_lite.gateway.cookies import Setting
 from datafly_lite.gateway.rates import RateLimit
 from datafly_lite.gateway.timestamps import parse_ms, settled
 from datafly_lite.settings import networks
@@ -159,7 +160,10 @@ def test_a_malformed_visitor_is_none(cookie: str | None, expected: str | None) -
     ],
 )
 def test_the_visitor_cookie(scheme: str, host: str, secure: bool) -> None:
-    cookie = callers.visitor_cookie(VISITOR, domain=".example.com", scheme=scheme, host=host).decode()
+    caller = callers.caller(
+        {"scheme": scheme, "client": None}, {b"host": host.encode()}, networks("", setting="trusted_proxies")
+    )
+    cookie = cookies.line(Setting(cookies.VISITOR, VISITOR), caller, ".example.com").decode()
     parts = cookie.split("; ")
     assert parts[0] == f"_dfid={VISITOR}"
     assert {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=34560000"} <= set(parts)

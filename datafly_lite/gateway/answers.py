@@ -22,6 +22,7 @@ PIXEL_HEADERS = [
     (b"expires", b"0"),
 ]
 """As the documentation of the pixel prints them (spec/datafly-signal.md, 3.4)."""
+NO_STORE = (b"cache-control", b"no-store")
 
 
 class Answer(NamedTuple):
@@ -61,6 +62,11 @@ def image(origin: str | None) -> Answer:
     """200 with the pixel."""
     headers = [pair for pair in origins.headers(origin) if pair[0] != b"content-type"]
     return Answer(200, PIXEL, [*headers, *PIXEL_HEADERS])
+
+
+def redirect(location: str) -> Answer:
+    """302 to an address, which no cache keeps: it is one visitor's and good for once."""
+    return Answer(302, b"", [(b"location", location.encode("ascii")), NO_STORE])
 
 
 def refusal(refused: Refused, origin: str | None, methods: Iterable[str] = ()) -> Answer:

@@ -25,8 +25,6 @@ UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 VISITOR_COOKIE = re.compile(rb"(?:^|;)\s*_dfid=([^;]*)")
-VISITOR_MAX_AGE_S = 34_560_000
-"""400 days, which is as long as browsers keep a cookie (spec/datafly-signal.md, 6.2)."""
 
 
 class Caller(NamedTuple):
@@ -116,22 +114,6 @@ def visitor_of(cookie: bytes | None) -> str | None:
         return None
     values = (found[1].decode("latin-1").strip() for found in VISITOR_COOKIE.finditer(cookie))
     return next((value for value in values if UUID4.fullmatch(value)), None)
-
-
-def visitor_cookie(visitor: str, *, domain: str, scheme: str, host: str) -> bytes:
-    """The Set-Cookie that makes the visitor known again (api.md, section 1, _dfid)."""
-    parts = [f"_dfid={visitor}", "Path=/", f"Max-Age={VISITOR_MAX_AGE_S}", "HttpOnly", "SameSite=Lax"]
-    if scheme == "https" or not is_local(host):
-        parts.append("Secure")
-    if domain and _is_within_domain(host, domain):
-        parts.append(f"Domain={domain}")
-    return "; ".join(parts).encode("latin-1")
-
-
-def _is_within_domain(host: str, domain: str) -> bool:
-    """Browsers drop a cookie of another domain, and then every event would be a new visitor's."""
-    name, wanted = host.partition(":")[0].lower(), domain.lstrip(".").lower()
-    return name == wanted or name.endswith(f".{wanted}")
 
 
 def is_local(host: str) -> bool:

@@ -16,15 +16,28 @@ from datafly_lite.clock import Clock, iso
 from datafly_lite.configuration import LiveConfiguration, Pipeline
 from datafly_lite.errors import Refused, StorageBusy, StorageError, StorageUnavailable
 from datafly_lite.events import Arrival
-from datafly_lite.gateway import DIALECTS, answers, bodies, callers, limits, origins, signatures, visitors
+from datafly_lite.gateway import (
+    DIALECTS,
+    answers,
+    bodies,
+    callers,
+    cookies,
+    limits,
+    origins,
+    recognising,
+    signatures,
+    visitors,
+)
 from datafly_lite.gateway.answers import Answer, Stored
 from datafly_lite.gateway.callers import Headers
 from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.challenges import Challenges
-from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
+from datafly_lite.gateway.dialect import Dialect, Limits, Reading
 from datafly_lite.gateway.entries import Entry
-from datafly_lite.gateway.preparing import MAX_BODY_SIZE_BYTES, Preparation, Preparations
+from datafly_lite.gateway.handovers import Handovers
+from datafly_lite.gateway.preparing import MAX_BODY_SIZE_BYTES, SYNC_PATH, Preparation, Preparations
 from datafly_lite.gateway.rates import RateLimit
+from datafly_lite.gateway.recognising import Recognition
 from datafly_lite.gateway.refusals import Refusals
 from datafly_lite.live import Frame, LiveStream
 from datafly_lite.metrics import Metrics
@@ -55,7 +68,11 @@ def is_collection(path: str) -> bool:
     if path in ROUTES:
         return True
     known = "/" + path.strip("/")
-    return known in ROUTES or (known.startswith("/v1/") and not known.startswith("/v1/admin"))
+    return (
+        known in ROUTES
+        or known == SYNC_PATH
+        or (known.startswith("/v1/") and not known.startswith("/v1/admin"))
+    )
 
 
 def route(path: str) -> dict[str, tuple[Dialect, str | None]] | None:
@@ -72,6 +89,8 @@ class Door:
         configuration: LiveConfiguration,
         append: Append,
         challenges: Challenges,
+        handovers: Handovers,
+        recognition: Recognition,
         rates: RateLimit,
         refusals: Refusals,
         live: LiveStream,
@@ -82,13 +101,14 @@ class Door:
         self._configuration = configuration
         self._append = append
         self._challenges = challenges
+        self._recognition = recognition
         self._rates = rates
         self._refusals = refusals
         self._live = live
         self._metrics = metrics
         self._clock = clock
         self._limits = {dialect.name: dialect.limits(limits(settings)) for dialect in DIALECTS}
-        self._preparations = Preparations(settings, configuration, challenges, rates)
+        self._preparations = Preparations(settings, configuration, challenges, handovers, rates)
         self._trusted = networks(settings.trusted_proxies, setting="trusted_proxies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,16 +266,11 @@ class Door:
         self, call: Call, dialect: Dialect, pipeline: Pipeline, reading: Reading, within: Limits
     ) -> Answer:
         visitor = visitors.visitor_of(call, dialect, reading)
-        entry = Entry(call, dialect, pipeline, reading, visitor, self._clock(), within)
-        arrivals: list[Arrival] = []
-        refusals: list[tuple[int, Refused, bytes]] = []
-        for index, item in enumerate(reading.items):
-            try:
-                arrivals.append(entry.arrival(index, item))
-            except Refused as refused:
-                if not entry.is_counted:
-                    raise
-                refusals.append((index, refused, item.raw if isinstance(item, Item) else item.body))
+        entry = Entry.of(call, dialect, pipeline, reading, visitor, self._clock(), within)
+        arrivals, refusals = entry.taken()
+        if arrivals and recognising.is_asked(entry):
+            entry = await self._recognition.known(entry, arrivals)
+            arrivals, refusals = entry.taken()
         duplicates = 0
         if arrivals:
             appended = await self._append(arrivals)
@@ -282,19 +297,14 @@ class Door:
                 self._note(call, why, body)
 
     def _success(self, entry: Entry, stored: Stored) -> Answer:
-        caller, visitor = entry.call.caller, entry.visitor
+        caller = entry.call.caller
         if entry.dialect.method == "GET":
             answer = answers.image(caller.origin)
         else:
             answer = answers.success(stored, caller.origin, is_counted=entry.is_counted)
-        if visitor.takes_cookie:
-            cookie = callers.visitor_cookie(
-                visitor.id,
-                domain=entry.pipeline.cookie_domain or self._settings.cookie_domain,
-                scheme=caller.scheme,
-                host=caller.host,
-            )
-            answer.headers.append((b"set-cookie", cookie))
+        if entry.to_set:
+            domain = entry.pipeline.cookie_domain or self._settings.cookie_domain
+            answer.headers.extend((b"set-cookie", cookies.line(one, caller, domain)) for one in entry.to_set)
         return answer
 
     async def _refusal(self, call: Call, refused: Refused) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,15 +11,22 @@ from datafly_lite.clock import new_id
 from datafly_lite.configuration import Pipeline
 from datafly_lite.errors import Refused
 from datafly_lite.events import Arrival, Envelope
-from datafly_lite.gateway import bodies
+from datafly_lite.gateway import bodies, cookies, visitors
 from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.visitors import Visitor
 from datafly_lite.identity import is_nonsense
 
 
+class Taken(NamedTuple):
+    """What a request's events became. A refusal is its place, why, and the event's own bytes."""
+
+    arrivals: list[Arrival]
+    refusals: list[tuple[int, Refused, bytes]]
+
+
 class Entry(msgspec.Struct, frozen=True):
-    """A request that passed the door's checks."""
+    """A request that passed the door's checks. `to_set` are the cookies that its answer sets."""
 
     call: Call
     dialect: Dialect
@@ -27,11 +35,67 @@ class Entry(msgspec.Struct, frozen=True):
     visitor: Visitor
     received_at_ms: int
     limits: Limits
+    has_gpc: bool = False
+    vendor_cookies: dict[str, str] = {}
+    to_set: tuple[cookies.Setting, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        call: Call,
+        dialect: Dialect,
+        pipeline: Pipeline,
+        reading: Reading,
+        visitor: Visitor,
+        received_at_ms: int,
+        limits: Limits,
+    ) -> Entry:
+        """With what the head says of the visitor, where it is the visitor's own: a browser's or a pixel's."""
+        has_gpc, found = False, {}
+        if (call.caller.origin is not None or dialect.method == "GET") and not call.is_signed:
+            has_gpc = call.headers.get(b"sec-gpc") == b"1"
+            found = cookies.of_vendors(call.headers.get(b"cookie"))
+        to_set = (cookies.Setting(cookies.VISITOR, visitor.id),) if visitor.takes_cookie else ()
+        return cls(
+            *(call, dialect, pipeline, reading, visitor, received_at_ms, limits, has_gpc, found, to_set)
+        )
 
     @property
     def is_counted(self) -> bool:
         """Whether its events can be taken in part: a batch, or a webhook that carries several."""
         return self.call.is_batch or len(self.reading.items) != 1
+
+    @property
+    def is_browsers(self) -> bool:
+        """Whether a page sends its own visitor's events: only then a cookie can name the visitor anew."""
+        call = self.call
+        return self.visitor.cookie_wins and not (
+            call.is_signed or self.reading.is_cookieless or visitors.is_navigation(call)
+        )
+
+    def with_visitor(self, visitor: str) -> Entry:
+        """With another visitor, whom the cookie is to name from now on."""
+        others = [one for one in self.to_set if one.name != cookies.VISITOR]
+        known = msgspec.structs.replace(self.visitor, id=visitor, cookie=visitor, takes_cookie=True)
+        to_set = (cookies.Setting(cookies.VISITOR, visitor), *others)
+        return msgspec.structs.replace(self, visitor=known, to_set=to_set)
+
+    def setting(self, *more: cookies.Setting) -> Entry:
+        """With more cookies to set."""
+        return msgspec.structs.replace(self, to_set=(*self.to_set, *more))
+
+    def taken(self) -> Taken:
+        """Its events. Raises Refused where there is one that cannot be taken, and it is all there is."""
+        found = Taken([], [])
+        for index, item in enumerate(self.reading.items):
+            try:
+                found.arrivals.append(self.arrival(index, item))
+            except Refused as refused:
+                if not self.is_counted:
+                    raise
+                raw = item.raw if isinstance(item, Item) else item.body
+                found.refusals.append((index, refused, raw))
+        return found
 
     def arrival(self, index: int, item: Item | Refused) -> Arrival:
         """One of its events. Raises Refused: the others do not suffer for it."""
@@ -52,6 +116,8 @@ class Entry(msgspec.Struct, frozen=True):
             sent_at=self.reading.sent_at,
             repaired=item.repaired,
             is_pixel=self.dialect.method == "GET",
+            has_gpc=self.has_gpc,
+            cookies=self.vendor_cookies,
             shared=self.reading.shared,
         )
         return Arrival(self.pipeline.id, envelope, item.raw, self.dialect.normalise(envelope, item.wire))

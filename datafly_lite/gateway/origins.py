@@ -25,12 +25,12 @@ def is_allowed(pipeline: Pipeline, origin: str | None, *, dev: bool) -> bool:
     """No Origin is no browser, which this rule is not about; an empty list allows every origin."""
     if origin is None or not pipeline.domain_allowlist:
         return True
-    host = _host(origin)
+    host = host_of(origin)
     if host is None:
         return False
     if dev and is_local(host):
         return True
-    return any(_matches(entry.lower(), host) for entry in pipeline.domain_allowlist)
+    return any(matches(entry.lower(), host) for entry in pipeline.domain_allowlist)
 
 
 def check(pipeline: Pipeline, origin: str | None, *, dev: bool) -> None:
@@ -41,7 +41,7 @@ def check(pipeline: Pipeline, origin: str | None, *, dev: bool) -> None:
         raise Refused("origin_not_allowed", f"{origin} is not among this pipeline's allowed domains")
 
 
-def _host(origin: str) -> str | None:
+def host_of(origin: str) -> str | None:
     """The host of an http(s) origin; None for `null` and anything else that is not one."""
     try:
         parts = urlsplit(origin.lower())
@@ -51,7 +51,8 @@ def _host(origin: str) -> str | None:
         return None
 
 
-def _matches(entry: str, host: str) -> bool:
+def matches(entry: str, host: str) -> bool:
+    """Whether a host is the one of an entry; `*.example.com` is every host below it, and not itself."""
     return host.endswith(entry[1:]) if entry.startswith("*.") else host == entry
 
 

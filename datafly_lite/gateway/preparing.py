@@ -1,4 +1,7 @@
-"""What clients ask for beside their events: a challenge token, Segment's settings document, SDK metrics."""
+"""What clients ask for beside their events.
+
+A challenge token, a way to another site, Segment's settings document, SDK metrics.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,14 @@ from datafly_lite.gateway import answers, bodies, callers, origins
 from datafly_lite.gateway.answers import Answer
 from datafly_lite.gateway.calls import Call
 from datafly_lite.gateway.challenges import Challenges
+from datafly_lite.gateway.crossing import Crossing
+from datafly_lite.gateway.handovers import Handovers
 from datafly_lite.gateway.rates import RateLimit
 from datafly_lite.settings import Settings
 
 MAX_BODY_SIZE_BYTES = 65_536
+SYNC_PATH = "/sync"
+"""As decorated links have it in the documentation (spec/datafly-signal.md, 6.5)."""
 SETTINGS_PATH = ("v1", "projects", "settings")
 
 
@@ -42,14 +49,23 @@ class Preparations:
     """The handlers, by path."""
 
     def __init__(
-        self, settings: Settings, configuration: LiveConfiguration, challenges: Challenges, rates: RateLimit
+        self,
+        settings: Settings,
+        configuration: LiveConfiguration,
+        challenges: Challenges,
+        handovers: Handovers,
+        rates: RateLimit,
     ) -> None:
         self._settings = settings
         self._configuration = configuration
         self._challenges = challenges
         self._rates = rates
+        crossing = Crossing(settings, handovers, self._admitted)
         self._known = {
             "v1/challenge": Preparation("POST", self._challenge),
+            "v1/cross-domain": Preparation("POST", crossing.token),
+            "v1/sync": Preparation("GET", crossing.sync),
+            SYNC_PATH.strip("/"): Preparation("GET", crossing.sync),
             "v1/m": Preparation("POST", self._sdk_metrics),
         }
 

@@ -61,5 +61,10 @@ def visitor_of(call: Call, dialect: Dialect, reading: Reading) -> Visitor:
         is_default=not is_server,
         takes_cookie=not (is_server or cookie or reading.is_cookieless)
         and callers.UUID4.fullmatch(visitor) is not None
-        and call.headers.get(b"sec-fetch-dest") not in NAVIGATIONS,
+        and not is_navigation(call),
     )
+
+
+def is_navigation(call: Call) -> bool:
+    """Whether the browser is to show the answer as a page."""
+    return call.headers.get(b"sec-fetch-dest") in NAVIGATIONS

@@ -1,0 +1,171 @@
+"""Who a browser's visitor is beside what `_dfid` says, and which cookies go back; most requests ask nothing.
+
+A token of another site names the visitor (handovers.py), else a device that is known does (devices.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import uuid_utils
+
+from datafly_lite import consent, cross_domain
+from datafly_lite.consent import ConsentSettings
+from datafly_lite.events import Arrival, Event
+from datafly_lite.gateway import cookies, devices, origins, vendor_cookies
+from datafly_lite.gateway.cookies import Setting
+from datafly_lite.gateway.dialect import Item
+from datafly_lite.gateway.entries import Entry
+from datafly_lite.gateway.handovers import Claim, Handovers
+from datafly_lite.store import Store
+from datafly_lite.store import devices as rows
+
+SWEEP_EVERY_MS = 86_400_000
+TOKEN_MARK = cross_domain.PARAMETER.encode() + b"="
+
+
+def is_asked(entry: Entry) -> bool:
+    """Whether anything here can concern the request: on most pipelines nothing does."""
+    if entry.call.caller.origin is None:
+        return False
+    identity = entry.pipeline.identity_config
+    return (
+        bool(identity.get("cross_domain_enabled") and TOKEN_MARK in entry.call.body)
+        or devices.is_wanted(identity)
+        or (entry.visitor.takes_cookie and bool(vendor_cookies.asked_for(entry.pipeline)))
+    )
+
+
+class Recognition:
+    """Looks a request's visitor up where its pipeline asks for that."""
+
+    def __init__(
+        self, store: Store, handovers: Handovers, consent_settings: Callable[[], ConsentSettings]
+    ) -> None:
+        self._store = store
+        self._handovers = handovers
+        self._consent_settings = consent_settings
+        self._swept_at_ms = 0
+
+    async def known(self, entry: Entry, arrivals: Sequence[Arrival]) -> Entry:
+        """The entry with its visitor and the cookies to set; the same one where there is nothing to say.
+
+        `arrivals` are its events as they are without this, at least one. Raises StorageError.
+        """
+        events, is_first = [one.event for one in arrivals], entry.visitor.takes_cookie
+        choices = _choices(events, self._consent_settings(), has_gpc=entry.has_gpc)
+        if entry.is_browsers:
+            entry = await self._handed_over(entry, events)
+            if devices.is_wanted(entry.pipeline.identity_config):
+                refused = choices.get("functional") is False or entry.has_gpc
+                entry = await (self._forgotten(entry) if refused else self._with_device(entry))
+        return _with_vendor_cookies(entry, events[0], choices) if is_first else entry
+
+    # ── Another site's token ─────────────────────────────────────────────────────────────────
+
+    async def _handed_over(self, entry: Entry, events: Sequence[Event]) -> Entry:
+        """With the visitor of the first token that stands in the address of an event's page."""
+        if not entry.pipeline.identity_config.get("cross_domain_enabled"):
+            return entry
+        found = next(((event, token) for event in events if (token := _token_of(event))), None)
+        caller = entry.call.caller
+        host = origins.host_of(caller.origin or "")
+        if found is None or host is None:
+            return entry
+        claim = Claim(
+            token=found[1],
+            host=host,
+            user_agent=caller.user_agent,
+            pipeline_id=entry.pipeline.id,
+            message_id=_own_message_id(entry, found[0]),
+            present=entry.visitor.cookie,
+        )
+        visitor = await self._handovers.redeem(claim)
+        return entry if visitor is None else entry.with_visitor(visitor)
+
+    # ── The device ───────────────────────────────────────────────────────────────────────────
+
+    async def _with_device(self, entry: Entry) -> Entry:
+        """Known again by its device where `_dfid` is gone; a browser without `_dfdid` gets one."""
+        device = cookies.device_of(entry.call.headers.get(b"cookie"))
+        visitor = entry.visitor
+        if not visitor.takes_cookie and (device is not None or visitor.cookie is None):
+            return entry
+        signals = devices.signals_of(entry.call.headers)
+        if device is not None and visitor.cookie is None:
+            found = await self._store.read(rows.known, device)
+            if found is not None and devices.agree(found[1], signals):
+                entry = entry.with_visitor(found[0])
+            else:
+                device = None
+        return await self._with_row(entry, device or str(uuid_utils.uuid4()), signals)
+
+    async def _with_row(self, entry: Entry, device: str, signals: dict[str, str]) -> Entry:
+        now_ms = entry.received_at_ms
+        row = rows.Device(device, entry.pipeline.id, entry.visitor.id, signals, now_ms)
+        await self._store.write(rows.keep, row)
+        if now_ms - self._swept_at_ms >= SWEEP_EVERY_MS:
+            self._swept_at_ms = now_ms
+            await self._store.write(rows.sweep, now_ms)
+        return entry.setting(Setting(cookies.DEVICE, device))
+
+    async def _forgotten(self, entry: Entry) -> Entry:
+        """Who does not want to be recognised has no device any more."""
+        device = cookies.device_of(entry.call.headers.get(b"cookie"))
+        if device is None:
+            return entry
+        await self._store.write(rows.forget, device)
+        return entry.setting(Setting(cookies.DEVICE, "", max_age_s=0))
+
+
+def _choices(events: Sequence[Event], settings: ConsentSettings, *, has_gpc: bool) -> dict[str, bool]:
+    """What holds for a visitor of whom nothing is kept: the events' own words, of each category the last."""
+    stated = {name: choice for event in events for name, choice in consent.stated(event, settings).items()}
+    return consent.effective(stated, consent.State(), settings, has_gpc)
+
+
+def _addresses(event: Event) -> tuple[Any, ...]:
+    page = event.context.get("page")
+    return (page.get("url") if isinstance(page, dict) else None, event.properties.get("url"))
+
+
+def _token_of(event: Event) -> str | None:
+    """Where the page's address stands: in the context, and of a page view in its properties too."""
+    from_context, from_properties = _addresses(event)
+    is_page = event.type == "page"
+    return cross_domain.token_of(from_context) or (
+        cross_domain.token_of(from_properties) if is_page else None
+    )
+
+
+def _own_message_id(entry: Entry, event: Event) -> str | None:
+    """The client's own name for the event, under which it would send it again."""
+    own = any(isinstance(item, Item) and item.message_id == event.message_id for item in entry.reading.items)
+    return event.message_id if own else None
+
+
+def _with_vendor_cookies(entry: Entry, event: Event, choices: dict[str, bool]) -> Entry:
+    """A visitor who was known before has vendors' ids already: none are made anew."""
+    is_new, (url, _) = entry.visitor.cookie is None, _addresses(event)
+    values = vendor_cookies.values_of(
+        entry.pipeline,
+        entry.vendor_cookies,
+        vendor_cookies.Maker(entry.visitor.id, entry.received_at_ms, url if isinstance(url, str) else "")
+        if is_new
+        else None,
+    )
+    permitted = {
+        name: value
+        for name, value in values.items()
+        if choices.get(vendor_cookies.category_of(name)) is not False
+    }
+    settings = [
+        Setting(name, value, cookies.VENDORS_MAX_AGE_S[name], is_readable=True)
+        for name, value in permitted.items()
+    ]
+    if not settings:
+        return entry
+    entry = msgspec.structs.replace(entry, vendor_cookies={**entry.vendor_cookies, **permitted})
+    return entry.setting(*settings)
