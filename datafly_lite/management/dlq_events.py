@@ -47,9 +47,9 @@ async def list_dlq_events(
     return page([_shown(row) for row in found.rows], found.before)
 
 
-async def count_dlq_events(services: Services, most: int) -> int:
-    """How many there are; `most` stands for as many or more."""
-    return await services.store.read(rows.count, most)
+async def count_dlq_events(services: Services, since_ms: int, most: int) -> int:
+    """How many came since then; `most` stands for as many or more."""
+    return await services.store.read(rows.count, since_ms, most)
 
 
 def _shown(row: sqlite3.Row) -> DlqEvent:

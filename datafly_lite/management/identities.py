@@ -91,8 +91,8 @@ def _detail(connection: sqlite3.Connection, anonymous_id: str) -> IdentityDetail
         **_fields(row),
         links=[_link(one, user_id) for one in rows.links(connection, anonymous_id)],
         traits=IdentityTraits(
-            user=msgspec.json.decode(rows.traits(connection, "user", user_id)),
-            group=msgspec.json.decode(rows.traits(connection, "group", row["group_id"])),
+            user=_traits(rows.traits(connection, "user", user_id)),
+            group=_traits(rows.traits(connection, "group", row["group_id"])),
         ),
         other_identities=[
             _other(one) for one in (rows.others_of(connection, user_id, anonymous_id) if user_id else ())
@@ -135,6 +135,11 @@ def _vendor_id(name: str, stored: Mapping[str, Any]) -> VendorIdentity:
         set_at=iso(set_at_ms),
         expires_at=None if ends_at_ms is None else iso(min(ends_at_ms, LAST_MS)),
     )
+
+
+def _traits(stored: str) -> dict[str, Any]:
+    """Null is kept of what was taken back (profiles.py)."""
+    return {name: value for name, value in msgspec.json.decode(stored).items() if value is not None}
 
 
 def _link(row: sqlite3.Row, user_id: str | None) -> IdentityLink:

@@ -66,11 +66,15 @@ def _bottom(connection: sqlite3.Connection, top: int) -> int | None:
     return None if row is None else int(row[0])
 
 
-def count(connection: sqlite3.Connection, most: int) -> int:
-    """How many there are; it counts no further than `most`."""
-    return int(
-        connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_dead WHERE {DEAD} LIMIT ?)",  # noqa: S608 - a text of this file
-            (most,),
-        ).fetchone()[0]
-    )
+def count(connection: sqlite3.Connection, since_ms: int, most: int) -> int:
+    """How many of the newest `most` came at that time or after it."""
+    row = connection.execute(
+        f"""
+        SELECT count(*) FROM (
+            SELECT received_at_ms FROM events INDEXED BY events_dead WHERE {DEAD}
+             ORDER BY offset DESC LIMIT ?)
+         WHERE received_at_ms >= ?
+        """,  # noqa: S608 - a text of this file
+        (most, since_ms),
+    ).fetchone()
+    return int(row[0])

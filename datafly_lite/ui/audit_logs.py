@@ -15,7 +15,7 @@ from datafly_lite.management.source_view import pipeline_id_of
 from datafly_lite.store.audit_logs import KEPT_FOR_MS
 from datafly_lite.ui.forms import Problems, problems_of
 from datafly_lite.ui.refused_events import visible
-from datafly_lite.ui.templating import compact
+from datafly_lite.ui.templating import compact, path_part
 from datafly_lite.ui.visit import Visit, with_query
 
 PATH = "/audit-logs"
@@ -51,8 +51,11 @@ ACTIONS = {
     "webhook_source.created": "Webhook source made",
     "webhook_source.updated": "Webhook source changed",
     "webhook_source.deleted": "Webhook source deleted",
+    "data_layer.updated": "Data layer changed",
+    "consent_settings.updated": "Consent settings changed",
     "dead_letters.replayed": "Dead letters sent again",
     "dead_letters.discarded": "Dead letters discarded",
+    "identity.unlinked": "Visitor unlinked from a user",
     "user.invited": "User invited",
     "user.updated": "User changed",
     "user.deleted": "User removed",
@@ -71,6 +74,9 @@ PAGES = {
     "source": "/pipelines/{}",
     "webhook_source": "/webhook-sources/{}",
     "user": "/users/{}",
+    "identity": "/identities/{}",
+    "data_layer": "/data-layer",
+    "consent_settings": "/consent-settings",
 }
 """Where a thing has a page of its own."""
 
@@ -171,4 +177,4 @@ def _shown(one: dict[str, Any]) -> dict[str, Any]:
 
 def _page_of(kind: str, id_: str) -> str | None:
     inside = pipeline_id_of(id_) if kind == "source" else id_
-    return PAGES[kind].format(inside) if kind in PAGES else None
+    return PAGES[kind].format(path_part(inside)) if kind in PAGES else None

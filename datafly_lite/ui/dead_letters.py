@@ -9,6 +9,7 @@ from starlette.responses import Response
 from datafly_lite.errors import AdminError
 from datafly_lite.management import dead_letters, integrations, pipelines
 from datafly_lite.store.attachment_health import held_letters
+from datafly_lite.ui import dlq_events
 from datafly_lite.ui.forms import Form
 from datafly_lite.ui.visit import Visit, with_query
 
@@ -37,6 +38,7 @@ async def show_list(visit: Visit) -> Response:
         pipelines=known,
         attached=await _attached(visit, filters["pipeline_id"]),
         said=_said(visit),
+        failed_events=await dlq_events.counted(visit),
     )
 
 

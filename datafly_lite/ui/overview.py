@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from datafly_lite.management import stats
 from datafly_lite.store.figures import figures
+from datafly_lite.ui import dlq_events
 from datafly_lite.ui.visit import Visit
 
 HOUR_MS = 3_600_000
@@ -22,5 +23,6 @@ async def show(visit: Visit) -> Response:
         "overview.html",
         figures=found,
         ledger=await stats.ledger(services),
+        failed_events=await dlq_events.counted(visit, now_ms - DAY_MS),
         troubles=[one for one in checks if not one["ok"]],
     )

@@ -15,7 +15,9 @@ from datafly_lite.ui import (
     api_keys,
     audit_logs,
     dead_letters,
+    dlq_events,
     events,
+    identities,
     integrations,
     overview,
     pipeline,
@@ -114,6 +116,12 @@ PAGES = tuple(
         ("POST", "/dead-letters/discard", "editor", dead_letters.discard),
         #
         ("GET", "/refused-events", "viewer", refused_events.show_list),
+        ("GET", "/dlq-events", "viewer", dlq_events.show_list),
+        #
+        ("GET", "/identities", "viewer", identities.show_list),
+        ("GET", "/identities/{anonymous_id:path}/unlink", "admin", identities.confirm_unlink),
+        ("POST", "/identities/{anonymous_id:path}/unlink", "admin", identities.unlink),
+        ("GET", "/identities/{anonymous_id:path}", "viewer", identities.show),
         ("GET", "/audit-logs", "admin", audit_logs.show_list),
     )
 )

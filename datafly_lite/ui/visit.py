@@ -29,6 +29,7 @@ NOTICES = {
     "key-deleted": "The API key is deleted. It is refused from now on.",
     "build": "A build was started.",
     "signed-out": "You are signed out.",
+    "unlinked": "The link is undone.",
     "none-selected": "Nothing was selected, so nothing was done.",
 }
 """What a redirect can say on the next page: a word in its query, never a text."""
