@@ -226,12 +226,10 @@ CREATE INDEX identity_links_by_user ON identity_links (user_id);
 
 -- The traits of users and groups, merged: of each trait the newest.
 CREATE TABLE profiles (
-    kind             TEXT NOT NULL CHECK (kind IN ('user', 'group')),
-    id               TEXT NOT NULL,
-    traits           TEXT NOT NULL,                   -- JSON object
-    set_at_ms        TEXT NOT NULL,                   -- JSON {trait: milliseconds}
-    first_seen_at_ms INTEGER NOT NULL,
-    last_seen_at_ms  INTEGER NOT NULL,
+    kind      TEXT NOT NULL CHECK (kind IN ('user', 'group')),
+    id        TEXT NOT NULL,
+    traits    TEXT NOT NULL,                          -- JSON object
+    set_at_ms TEXT NOT NULL,                          -- JSON {trait: milliseconds}
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 

@@ -32,6 +32,11 @@ def iso_s(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()[:-6] + "Z"
 
 
+def ms_of(timestamp: str) -> int:
+    """The other way: ISO 8601 text with its zone to milliseconds. Raises ValueError."""
+    return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
+
+
 def new_id(prefix: str) -> str:
     """An identifier that sorts by its time of birth: `pip_0199...`."""
     return f"{prefix}_{uuid_utils.uuid7().hex}"

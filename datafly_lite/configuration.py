@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 import structlog
 
+from datafly_lite.consent import ConsentSettings
+from datafly_lite.data_layer import DataLayer, Rules, compiled
 from datafly_lite.errors import StorageError
 from datafly_lite.keyring import Keyring
 from datafly_lite.store import Store
@@ -39,7 +42,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     config: dict[str, Any]
     consent_categories: tuple[str, ...]
-    """What the visitor must not have refused: the revision's own, else the vendor's."""
+    """What the visitor must not have refused, in the product's words: the revision's own, else the vendor's."""
     missing_parameters: tuple[str, ...] = ()
     """Pipeline parameters that the revision asks for and the pipeline lacks."""
     secrets: tuple[str, ...]
@@ -83,12 +86,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """All pipelines that are not deleted, by key and by id, and all attachments and webhook sources by id."""
+    """All pipelines that are not deleted, by key and by id, all attachments and webhook sources by id, and
+    the rules for all events.
+    """
 
     by_key: dict[str, Pipeline] = {}
     by_id: dict[str, Pipeline] = {}
     attachments: dict[str, Attachment] = {}
     webhook_sources: dict[str, WebhookSource] = {}
+    rules: Rules = Rules()
+    has_scripts: bool = False
+    """Whether any event meets JavaScript, which can take its time."""
 
 
 class LiveConfiguration:
@@ -112,6 +120,10 @@ class LiveConfiguration:
         for listener in self._listeners:
             listener(self.current)
 
+    def attachment_of(self, row: sqlite3.Row) -> Attachment:
+        """A row of store/configuration.attachment, such as one with a revision of earlier."""
+        return _attachment(row, self.current.rules, self._keyring)
+
     async def run(self, sleep: Callable[[float], Awaitable[None]], interval_s: float = 5.0) -> None:
         """Reload every `interval_s`, for ever."""
         while True:
@@ -133,17 +145,45 @@ def _warn_of_missing(before: Configuration, now: Configuration) -> None:
 def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
     """Rows -> snapshot."""
     attached: dict[str, list[Attachment]] = {}
-    parameters = {row["id"]: msgspec.json.decode(row["parameters"]) for row in found.pipelines}
+    rules = rules_of(found.data_layer, found.consent_settings)
     for row in found.attachments:
-        attached.setdefault(row["pipeline_id"], []).append(
-            _attachment(row, parameters[row["pipeline_id"]], keyring)
-        )
+        attached.setdefault(row["pipeline_id"], []).append(_attachment(row, rules, keyring))
     pipelines = [_pipeline(row, tuple(attached.get(row["id"], ())), keyring) for row in found.pipelines]
+    attachments = {one.id: one for pipeline in pipelines for one in pipeline.attachments}
     return Configuration(
         by_key={pipeline.key: pipeline for pipeline in pipelines},
         by_id={pipeline.id: pipeline for pipeline in pipelines},
-        attachments={one.id: one for pipeline in pipelines for one in pipeline.attachments},
+        attachments=attachments,
         webhook_sources={row["id"]: _webhook_source(row, keyring) for row in found.webhook_sources},
+        rules=rules,
+        has_scripts=rules.script is not None or any(map(_has_script, attachments.values())),
+    )
+
+
+def _has_script(attachment: Attachment) -> bool:
+    return attachment.engine is not None and attachment.engine.has_scripts
+
+
+def rules_of(data_layer: sqlite3.Row | None, consent_settings: sqlite3.Row | None) -> Rules:
+    """Rows of one version each, None for the program's defaults, made ready.
+
+    Raises ExpressionError and ScriptError for what an older program took and this one cannot read.
+    """
+    return _rules(
+        data_layer["config"] if data_layer else "{}",
+        data_layer["version"] if data_layer else 0,
+        consent_settings["config"] if consent_settings else "{}",
+        consent_settings["version"] if consent_settings else 0,
+    )
+
+
+@lru_cache(maxsize=32)
+def _rules(data_layer: str, data_layer_version: int, consent_settings: str, consent_version: int) -> Rules:
+    return compiled(
+        msgspec.json.decode(data_layer, type=DataLayer),
+        data_layer_version,
+        msgspec.json.decode(consent_settings, type=ConsentSettings),
+        consent_version,
     )
 
 
@@ -180,7 +220,8 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...], keyring: Ke
     )
 
 
-def _attachment(row: sqlite3.Row, parameters: Mapping[str, str], keyring: Keyring) -> Attachment:
+def _attachment(row: sqlite3.Row, rules: Rules, keyring: Keyring) -> Attachment:
+    parameters = msgspec.json.decode(row["parameters"])
     secrets = msgspec.json.decode(keyring.decrypt(row["secrets_ciphertext"]))
     config = {**msgspec.json.decode(row["config"]), **secrets}
     resolved = substitute(config, parameters)
@@ -196,7 +237,9 @@ def _attachment(row: sqlite3.Row, parameters: Mapping[str, str], keyring: Keyrin
         enabled=bool(row["enabled"]),
         mode=row["mode"],
         config=resolved,
-        consent_categories=_consent_categories(row["vendor"], resolved),
+        consent_categories=tuple(
+            map(rules.consent.category_of, _consent_categories(row["vendor"], resolved))
+        ),
         missing_parameters=tuple(missing),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
     )

@@ -45,8 +45,9 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
 
     `dialect` names the gateway's file that decodes the bytes; `type` is the event type that the
     path gives. `is_pixel`: an image was asked for, and so by the visitor's own machine. `has_gpc`: it said
-    `Sec-GPC: 1`. `cookies` are those of vendors (vendor_ids.py). `shared` holds what a request says once
-    for all its events.
+    `Sec-GPC: 1`. `cookies` are those of vendors (vendor_ids.py). `session` is set on a session_start or
+    session_end that the processor made (sessions.py). `shared` holds what a request says once for all its
+    events.
     """
 
     dialect: str
@@ -63,6 +64,7 @@ class Envelope(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_d
     is_pixel: bool = False
     has_gpc: bool = False
     cookies: dict[str, str] = {}
+    session: dict[str, Any] = {}
     shared: dict[str, Any] = {}
 
 
@@ -105,6 +107,8 @@ class Record(msgspec.Struct, frozen=True):
     raw: bytes
     event: Event | None
     """None where today's program can no longer read what an older one accepted."""
+    error: str = ""
+    """Why not."""
 
 
 class DropReason(enum.StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -49,19 +50,30 @@ class Log:
         """
         future = self._store.writer.write_batched(self._append, arrivals, len(arrivals))
         # A callback, not the caller's code after `await`: the caller may be gone by then.
-        future.add_done_callback(lambda done: self._publish(arrivals, done))
+        future.add_done_callback(lambda done: self._appended(arrivals, done))
         return asyncio.shield(future)  # a caller that is cancelled must not cancel the callback's view of it
 
-    def _publish(self, arrivals: Sequence[Arrival], done: asyncio.Future[list[Appended]]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return
-        for arrival, (offset, duplicate) in zip(arrivals, done.result(), strict=True):
+    def append_within(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Appended]:
+        """As `append`, inside a transaction of the writer; after its commit `announce` tells the reader."""
+        return self._append(connection, [arrivals])[0]
+
+    def _appended(self, arrivals: Sequence[Arrival], done: asyncio.Future[list[Appended]]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.announce(arrivals, done.result())
+
+    def announce(self, arrivals: Sequence[Arrival], appended: Sequence[Appended]) -> None:
+        """Events are committed: the reader may have them."""
+        for arrival, (offset, duplicate) in zip(arrivals, appended, strict=True):
             if duplicate:
                 continue
-            self.end = offset
+            self.end = max(self.end, offset)
             record = Record(offset, arrival.pipeline_id, arrival.envelope, arrival.raw, arrival.event)
             with contextlib.suppress(anyio.WouldBlock, anyio.ClosedResourceError):
                 self._into_tail.send_nowait(record)
+
+    def arrival(self, pipeline_id: str, envelope: Envelope, raw: bytes) -> Arrival:
+        """An event of the program's own, read as one that came in. Raises DataflyError."""
+        return Arrival(pipeline_id, envelope, raw, self._decode(envelope, raw))
 
     async def read(self, after: int, limit: int) -> list[Record]:
         """The next events beyond `after`, oldest first, without holes; waits for the first."""
@@ -96,8 +108,12 @@ class Log:
             opened = decode_envelope(envelope)
         except msgspec.DecodeError:
             opened = Envelope(dialect="unknown", message_id=f"unreadable-{offset}", received_at_ms=0)
+        event, error = self._read(opened, raw)
+        return Record(offset, pipeline_id, opened, raw, event, error)
+
+    def _read(self, envelope: Envelope, raw: bytes) -> tuple[Event | None, str]:
+        """The event, or why it cannot be read."""
         try:
-            event = self._decode(opened, raw)
-        except DataflyError:
-            event = None
-        return Record(offset, pipeline_id, opened, raw, event)
+            return self._decode(envelope, raw), ""
+        except DataflyError as error:
+            return None, str(error)

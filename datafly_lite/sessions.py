@@ -80,7 +80,7 @@ def holds(session: Session, at_ms: int, rules: SessionRules) -> bool:
 
 def context_of(session: Session) -> dict[str, Any]:
     """What an event's `context.session` says."""
-    return {"id": session.id, "number": session.number, "startedAt": iso(session.started_at_ms)}
+    return {"id": session.id, "number": session.number}
 
 
 def moment_of(

@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_queue_events: Annotated[int, _help("Most events waiting for their commit; then 503.")] = 10_000
     log_tail_events: Annotated[int, _help("Most committed events kept in memory for the processor.")] = 4_000
     dedup_window_days: Annotated[int, _help("How long a messageId is remembered.")] = 7
+    geo_database: Annotated[
+        str, _help("A .mmdb file that says where addresses are; empty = no event gets a place.")
+    ] = ""
 
     synchronous: Annotated[
         Literal["FULL", "NORMAL"], _help("SQLite's synchronous. NORMAL gives up the promise at a power loss.")

@@ -16,12 +16,23 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class StepTrace(msgspec.Struct, frozen=True):
-    """What one step did. `outcome` is `ok`, `changed` or `drop:<reason>`; `recorded` is what the log says."""
+    """What one step did. `outcome` is `ok`, `changed`, `skip`, `fail` or `drop:<reason>`, and `detail` says
+    more of it; `recorded` is what the log says.
+    """
 
     name: str
     outcome: str
     recorded: str | None
     changes: tuple[Change, ...]
+    detail: str = ""
+
+
+class ConsentChange(msgspec.Struct, frozen=True):
+    """What the event changed of its visitor's kept choices, and how many deliveries that cancelled."""
+
+    before: dict[str, bool]
+    after: dict[str, bool]
+    cancelled_deliveries: int
 
 
 class AttemptTrace(msgspec.Struct, frozen=True):
@@ -47,8 +58,11 @@ class DeliveryTrace(msgspec.Struct, frozen=True):
     pipeline_integration_id: str
     integration_name: str
     vendor: str
+    revision_id: str
+    revision_number: int | None
     status: str
     reason: str | None
+    detail: str | None
     attempts: int
     next_attempt_at: str | None
     steps: tuple[StepTrace, ...]
@@ -58,7 +72,8 @@ class DeliveryTrace(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True):
     """All of it. `processed` is False while the event waits for the processor.
 
-    `recomputed_alike` is False when today's program takes another way than the one recorded.
+    `recomputed_alike` is False when today's program takes another way than the one recorded. `inputs` is
+    what the steps took from state: identity, consent, session, place. Versions are 0 for the defaults.
     """
 
     pipeline_id: str
@@ -74,5 +89,10 @@ class Trace(msgspec.Struct, frozen=True):
     program: str | None
     recomputed_alike: bool
     drop_reason: str | None
+    detail: str | None
+    data_layer_version: int | None
+    consent_settings_version: int | None
+    inputs: dict[str, Any]
+    consent_change: ConsentChange | None
     steps: tuple[StepTrace, ...]
     deliveries: tuple[DeliveryTrace, ...]

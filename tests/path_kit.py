@@ -98,11 +98,11 @@ class EventPath:
         """Append as one request; whether each was a duplicate."""
         return [one.duplicate for one in await self.log.append(arrivals)]
 
-    async def process(self) -> None:
+    async def process(self, timeout_s: float = 20) -> None:
         """Run the processor until it has finished with all that is in the log."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.processor.run)
-            with anyio.fail_after(20):
+            with anyio.fail_after(timeout_s):
                 while self.processor.position < self.log.end:  # noqa: ASYNC110 - it has no event to wait for
                     await anyio.sleep(0.005)
             tasks.cancel_scope.cancel()
@@ -138,7 +138,7 @@ async def open_path(
         def wake(attachments: Iterable[str]) -> None:
             woken.extend(attachments)
 
-        processor = Processor(store, log, configuration, wake, LiveStream(), Metrics(), system_clock)
+        processor = Processor(store, log, configuration, wake, wake, LiveStream(), Metrics(), system_clock)
         await processor.open()
         path = EventPath(store, configuration, log, processor)
         path.woken = woken

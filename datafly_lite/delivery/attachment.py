@@ -68,6 +68,7 @@ class Worker:
         self._under_way: set[int] = set()
         self._unrecorded: list[rows.Attempted] = []
         self._look_at_ms: int | None = 0
+        self._cancellations = 0
         self._halt: tuple[Verdict, str, str] | None = None
         self._turn = anyio.Lock()
         self._changed = anyio.Event()
@@ -82,6 +83,12 @@ class Worker:
         """There may be something new to send."""
         self._look_at(0)
         self._changed.set()
+
+    def look_again(self) -> None:
+        """Some of what waits was cancelled: what was read of it does not count any more."""
+        self._cancellations += 1
+        self._page.clear()
+        self.wake()
 
     def update(self, attachment: Attachment) -> None:
         """Take up another state of the attachment; what is under way ends with the old one."""
@@ -164,12 +171,15 @@ class Worker:
 
     async def _fetch(self) -> None:
         self._look_at_ms = None  # a wake during the read must not be lost
+        cancellations = self._cancellations
         page = await self._store.read(
             rows.due, self._attachment.id, self._clock(), PAGE_ROWS, PAGE_BYTES, frozenset(self._under_way)
         )
+        if cancellations != self._cancellations:  # some of it may have been cancelled during the read
+            return self._look_at(0)
         self._page.extend(page.due)
         if page.next_due_at_ms is None:
-            return
+            return None
         latest_ms = self._clock() + self._longest_delay_ms
         if page.next_due_at_ms > latest_ms:
             # No delay is so long: the clock was ahead when it was set, and has been put right since.

@@ -71,6 +71,12 @@ class Delivery:
             if worker := self._workers.get(one):
                 worker.wake()
 
+    def look_again(self, pipeline_integration_ids: Iterable[str]) -> None:
+        """Deliveries of these attachments were cancelled."""
+        for one in pipeline_integration_ids:
+            if worker := self._workers.get(one):
+                worker.look_again()
+
     def stop(self) -> None:
         """Begin nothing more; `run` returns when what is under way is recorded, within shutdown_timeout_s."""
         self._stop.set()

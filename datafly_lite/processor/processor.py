@@ -6,28 +6,40 @@ commit: a crash between any two of them can neither lose nor double an event ins
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from datafly_lite.clock import Clock, iso
-from datafly_lite.configuration import LiveConfiguration, Pipeline
+from datafly_lite.configuration import Configuration, LiveConfiguration, Pipeline
+from datafly_lite.data_layer import Rules
 from datafly_lite.errors import StorageUnavailable
-from datafly_lite.events import Record
-from datafly_lite.identity import Known
+from datafly_lite.events import Arrival, Envelope, Record
 from datafly_lite.live import Frame, LiveStream
 from datafly_lite.metrics import Metrics
+from datafly_lite.processor import state
+from datafly_lite.processor.generating import ended_session, session_events
+from datafly_lite.processor.passage import Inputs
 from datafly_lite.processor.runner import Processed, process, unreadable
-from datafly_lite.processor.steps import Inputs, known_after
+from datafly_lite.processor.state import Locate, State, nowhere
 from datafly_lite.processor.writing import changes_of
-from datafly_lite.store import Store, events, identities
+from datafly_lite.store import Store, events, visitors
+from datafly_lite.store.events import Changes
+from datafly_lite.store.raw_events import Appended
+from datafly_lite.store.visitors import SessionRow, VisitorChanges
+
+T = TypeVar("T")
 
 CONSUMER = "processor"
 BATCH_EVENTS = 100
 """Large enough to share a commit, small enough that the door is not kept waiting."""
 RETRY_S = 1.0
+SESSIONS_S = 15.0
+"""How often sessions are looked at that are over."""
 
 log_ = structlog.get_logger(__name__)
 
@@ -41,9 +53,23 @@ class EventSource(Protocol):
         """The next events beyond `after`; waits for the first."""
         ...
 
+    def arrival(self, pipeline_id: str, envelope: Envelope, raw: bytes) -> Arrival:
+        """An event of the processor's own, read as one that came in."""
+        ...
+
+    def append_within(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Appended]:
+        """Store events of the processor's own in its transaction."""
+        ...
+
+    def announce(self, arrivals: Sequence[Arrival], appended: Sequence[Appended]) -> None:
+        """They are committed."""
+        ...
+
 
 class Processor:
-    """One reader of the log. `wake` is told which attachments have something new to send."""
+    """One reader of the log. `wake` is told which attachments have something new to send, and `cancelled`
+    of which a withdrawal of consent has taken something away.
+    """
 
     def __init__(
         self,
@@ -51,17 +77,22 @@ class Processor:
         log: EventSource,
         configuration: LiveConfiguration,
         wake: Callable[[Iterable[str]], None],
+        cancelled: Callable[[Iterable[str]], None],
         live: LiveStream,
         metrics: Metrics,
         clock: Clock,
+        locate: Locate = nowhere,
     ) -> None:
         self._store = store
         self._log = log
         self._configuration = configuration
         self._wake = wake
+        self._cancelled = cancelled
         self._live = live
         self._metrics = metrics
         self._clock = clock
+        self._locate = locate
+        self._turn = anyio.Lock()
         self.position = 0
 
     async def open(self) -> None:
@@ -70,40 +101,89 @@ class Processor:
 
     async def run(self) -> None:
         """Process until cancelled; a transaction that was begun is finished."""
-        while True:
-            records = await self._log.read(self.position, BATCH_EVENTS)
-            try:
-                with anyio.CancelScope(shield=True):
-                    batch = await self._process(records)
-            except StorageUnavailable as error:
-                log_.warning("events wait for the store", error=str(error), events=len(records))
-                await anyio.sleep(RETRY_S)
-                continue
-            self.position = records[-1].offset
-            self._announce(batch)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_sessions)
+            while True:
+                records = await self._log.read(self.position, BATCH_EVENTS)
+                try:
+                    with anyio.CancelScope(shield=True):
+                        batch = await self._process(records)
+                except StorageUnavailable as error:
+                    log_.warning("events wait for the store", error=str(error), events=len(records))
+                    await anyio.sleep(RETRY_S)
+                    continue
+                self._announce(batch)
+
+    async def alone(self, work: Callable[..., T], *args: Any) -> T:
+        """Change in the store what is known of visitors, between two batches. As `Store.write`."""
+        async with self._turn:
+            return await self._store.write(work, *args)
 
     async def _process(self, records: Sequence[Record]) -> list[Processed]:
-        by_id = self._configuration.current.by_id
-        known = await self._known(records)
-        before = dict(known)
+        async with self._turn:
+            configuration = self._configuration.current
+            before = await self._store.read(state.load, records, configuration.rules)
+            after = before.copy()
+            if configuration.has_scripts:  # JavaScript must not keep the door waiting: it lets go of the lock
+                batch = await anyio.to_thread.run_sync(self._run, records, configuration, after)
+            else:
+                batch = self._run(records, configuration, after)
+            now_ms = self._clock()
+            changes = changes_of(batch, before, after, configuration.attachments, now_ms)
+            generated = [self._log.arrival(*one) for done in batch for one in session_events(done, now_ms)]
+            appended = await self._store.write(self._write, changes, generated)
+            self.position = records[-1].offset
+            self._log.announce(generated, appended)
+            self._cancelled({one for change in changes.consent_changes for one in change.attachment_ids})
+            return batch
+
+    def _run(self, records: Sequence[Record], configuration: Configuration, known: State) -> list[Processed]:
+        """The steps of each event, each with what is known after those before it."""
         batch: list[Processed] = []
         for record in records:
-            visitor = record.event.anonymous_id if record.event else None
-            inputs = Inputs(known.get(visitor, Known()) if visitor else Known())
-            done = _guarded(record, inputs, by_id.get(record.pipeline_id))
-            if visitor and done.event is not None:
-                known[visitor] = known_after(done.event, inputs)
+            pipeline = configuration.by_id.get(record.pipeline_id)
+            inputs = known.inputs_of(
+                record, configuration.rules, pipeline.name if pipeline else "", self._locate
+            )
+            done = _guarded(record, inputs, configuration.rules, pipeline)
+            if done.passage is not None:
+                known.take(record, done.passage)
             batch.append(done)
-        changes = changes_of(batch, before, known, self._clock())
-        await self._store.write(events.write_processed, CONSUMER, changes)
         return batch
 
-    async def _known(self, records: Sequence[Record]) -> dict[str, Known]:
-        visitors = {
-            record.event.anonymous_id for record in records if record.event and record.event.anonymous_id
-        }
-        rows = await self._store.read(identities.known, sorted(visitors))
-        return {row["anonymous_id"]: Known(row["user_id"], row["group_id"]) for row in rows}
+    def _write(
+        self, connection: sqlite3.Connection, changes: Changes, generated: Sequence[Arrival]
+    ) -> list[Appended]:
+        events.write_processed(connection, CONSUMER, changes)
+        return self._log.append_within(connection, generated) if generated else []
+
+    async def _end_sessions(self) -> None:
+        """Make the session_end of visitors who did not come back."""
+        while True:
+            await anyio.sleep(SESSIONS_S)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self.end_sessions()
+            except StorageUnavailable as error:
+                log_.warning("sessions wait for the store", error=str(error))
+
+    async def end_sessions(self) -> int:
+        """Append a session_end for each session whose time is over; how many there were."""
+        async with self._turn:
+            due = await self._store.read(visitors.ending, self._clock(), BATCH_EVENTS)
+            if not due:
+                return 0
+            ended = [ended_session(row, self._clock()) for row in due]
+            arrivals = [self._log.arrival(*one.event) for one in ended]
+            appended = await self._store.write(self._write_ended, [one.row for one in ended], arrivals)
+            self._log.announce(arrivals, appended)
+            return len(ended)
+
+    def _write_ended(
+        self, connection: sqlite3.Connection, rows: list[SessionRow], arrivals: Sequence[Arrival]
+    ) -> list[Appended]:
+        visitors.write(connection, VisitorChanges([], [], [], rows, []))
+        return self._log.append_within(connection, arrivals)
 
     def _announce(self, batch: list[Processed]) -> None:
         self._wake({one.attachment.id for done in batch for one in done.fanouts if one.reason is None})
@@ -126,6 +206,7 @@ class Processor:
                 "user_id": event.user_id if event else None,
                 "anonymous_id": event.anonymous_id if event else None,
                 "reason": done.reason,
+                "detail": done.detail or None,
                 "integrations": [
                     one.attachment.integration_name for one in done.fanouts if one.reason is None
                 ],
@@ -133,10 +214,10 @@ class Processor:
         )
 
 
-def _guarded(record: Record, inputs: Inputs, pipeline: Pipeline | None) -> Processed:
+def _guarded(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | None) -> Processed:
     """One event that a step stumbles over must not keep all the others waiting: it is dropped and seen."""
     try:
-        return process(record, inputs, pipeline)
-    except Exception:
+        return process(record, inputs, rules, pipeline)
+    except Exception as error:
         log_.exception("a step failed on an event", offset=record.offset, pipeline=record.pipeline_id)
-        return unreadable(record, inputs, "step")
+        return unreadable(record, rules, inputs, "step", f"a step failed: {type(error).__name__}")

@@ -6,13 +6,28 @@ from collections.abc import Iterator
 
 import msgspec
 
+from datafly_lite.clock import ms_of
 from datafly_lite.configuration import Attachment, Pipeline
+from datafly_lite.data_layer import Rules
+from datafly_lite.engine import Draft, Moment
 from datafly_lite.events import DropReason, Event, Record
-from datafly_lite.processor.steps import DATA_LAYER, INTEGRATION, Inputs
+from datafly_lite.processor.passage import Inputs, Passage
+from datafly_lite.processor.steps import DATA_LAYER, INTEGRATION
 
 OK = "ok"
 CHANGED = "changed"
 DROP = "drop:"
+FAIL = "fail"
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """One step that ran: its name, its outcome `ok`, `changed`, `skip`, `fail` or `drop:<reason>`, and what
+    more there is to say of it.
+    """
+
+    name: str
+    outcome: str
+    detail: str = ""
 
 
 class Fanout(msgspec.Struct, frozen=True):
@@ -20,60 +35,101 @@ class Fanout(msgspec.Struct, frozen=True):
 
     attachment: Attachment
     reason: DropReason | None
+    detail: str
     steps: str
 
 
 class Processed(msgspec.Struct, frozen=True):
-    """An event after its steps. `steps` has a word a step: `put_page:changed put_identity:ok`."""
+    """An event after its steps. `steps` has a word a step: `put_page:changed put_identity:ok`.
+
+    `passage` has the event as it goes to the integrations; None where it could not be read.
+    """
 
     record: Record
-    event: Event | None
+    rules: Rules
+    passage: Passage | None
     inputs: Inputs
     reason: DropReason | None
+    detail: str
     steps: str
     fanouts: tuple[Fanout, ...]
 
-
-class Passed(msgspec.Struct, frozen=True):
-    """One step that ran: its name and its outcome `ok`, `changed` or `drop:<reason>`."""
-
-    name: str
-    outcome: str
+    @property
+    def event(self) -> Event | None:
+        """As it goes to the integrations."""
+        return self.passage.event if self.passage else None
 
 
-def process(record: Record, inputs: Inputs, pipeline: Pipeline | None) -> Processed:
+def process(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | None) -> Processed:
     """All steps, then each integration's. Pure: the same arguments give the same result."""
     if record.event is None:
-        return unreadable(record, inputs, "read")
-    event = msgspec.structs.replace(record.event)
-    passed = list(data_layer(event, record, inputs))
-    reason = _reason(passed)
+        return unreadable(record, rules, inputs, "read", record.error)
+    passage = passage_of(record, record.event, inputs, rules)
+    passed = list(data_layer(passage))
+    reason, detail = _end(passed)
     attachments = pipeline.attachments if pipeline is not None and reason is None else ()
-    fanouts = tuple(_fanout(event, one) for one in attachments if one.enabled)
-    return Processed(record, event, inputs, reason, words(passed), fanouts)
+    fanouts = tuple(_fanout(passage, one) for one in attachments if one.enabled)
+    return Processed(record, rules, passage, inputs, reason, detail, words(passed), fanouts)
 
 
-def unreadable(record: Record, inputs: Inputs, where: str) -> Processed:
+def passage_of(record: Record, event: Event, inputs: Inputs, rules: Rules) -> Passage:
+    """The beginning of an event's way, with a copy of the event that the steps may change."""
+    return Passage(
+        event=msgspec.structs.replace(event),
+        envelope=record.envelope,
+        inputs=inputs,
+        rules=rules,
+        pipeline_id=record.pipeline_id,
+        at_ms=happened_at_ms(record),
+        known=inputs.known,
+        consent=inputs.consent,
+        session=inputs.session,
+    )
+
+
+def happened_at_ms(record: Record) -> int:
+    """The event's own time, but none after its arrival: a clock that is ahead must not make it the newest
+    of all for years.
+    """
+    received_at_ms = record.envelope.received_at_ms
+    return received_at_ms if record.event is None else min(ms_of(record.event.timestamp), received_at_ms)
+
+
+def unreadable(record: Record, rules: Rules, inputs: Inputs, where: str, detail: str) -> Processed:
     """The event stays in the log and goes nowhere; `where` says what could not be done with it."""
-    return Processed(record, None, inputs, DropReason.SCHEMA, f"{where}:{DROP}{DropReason.SCHEMA}", ())
+    reason = DropReason.SCHEMA
+    return Processed(record, rules, None, inputs, reason, detail, f"{where}:{DROP}{reason}", ())
 
 
-def data_layer(event: Event, record: Record, inputs: Inputs) -> Iterator[Passed]:
-    """Run the data layer's steps on `event`, in place, up to the first drop."""
+def data_layer(passage: Passage) -> Iterator[Passed]:
+    """Run the data layer's steps on the passage's event, in place, up to the first drop."""
     for step in DATA_LAYER:
-        result = step(event, record.envelope, inputs)
-        yield _passed(step.__name__, result)
+        passage.detail = ""
+        result = step(passage)
+        yield _passed(step.__name__, result, passage.detail)
         if isinstance(result, DropReason):
             return
 
 
-def integration(event: Event, attachment: Attachment) -> Iterator[Passed]:
-    """Run one integration's steps, up to the first drop."""
+def integration(passage: Passage, attachment: Attachment, draft: Draft) -> Iterator[Passed]:
+    """Run one integration's steps, and those of its revision on `draft`, up to the first drop or failure."""
     for step in INTEGRATION:
-        result = step(event, attachment)
-        yield _passed(step.__name__, result)
+        passage.detail = ""
+        result = step(passage, attachment)
+        yield _passed(step.__name__, result, passage.detail)
         if isinstance(result, DropReason):
             return
+    if attachment.engine_error:
+        yield Passed("steps", FAIL, attachment.engine_error)
+    elif attachment.engine is not None:
+        for ran in attachment.engine.run(draft, moment_of(passage.event)):
+            outcome = DROP + DropReason.FILTER if ran.outcome == "drop" else ran.outcome
+            yield Passed(ran.name, outcome, ran.detail)
+
+
+def moment_of(event: Event) -> Moment:
+    """What stands for clock and chance in an integration's steps, now and whenever they run again."""
+    return Moment(now_ms=ms_of(event.received_at), seed=event.message_id)
 
 
 def words(passed: list[Passed]) -> str:
@@ -81,17 +137,21 @@ def words(passed: list[Passed]) -> str:
     return " ".join(f"{one.name}:{one.outcome}" for one in passed)
 
 
-def _fanout(event: Event, attachment: Attachment) -> Fanout:
-    passed = list(integration(event, attachment))
-    return Fanout(attachment, _reason(passed), words(passed))
+def _fanout(passage: Passage, attachment: Attachment) -> Fanout:
+    draft = Draft(event=msgspec.structs.replace(passage.event))
+    passed = list(integration(passage, attachment, draft))
+    reason, detail = _end(passed)
+    return Fanout(attachment, reason, detail, words(passed))
 
 
-def _passed(name: str, result: bool | DropReason) -> Passed:
+def _passed(name: str, result: bool | DropReason, detail: str) -> Passed:
     if isinstance(result, DropReason):
-        return Passed(name, DROP + result)
-    return Passed(name, CHANGED if result else OK)
+        return Passed(name, DROP + result, detail)
+    return Passed(name, CHANGED if result else OK, detail)
 
 
-def _reason(passed: list[Passed]) -> DropReason | None:
-    last = passed[-1].outcome if passed else OK
-    return DropReason(last.removeprefix(DROP)) if last.startswith(DROP) else None
+def _end(passed: list[Passed]) -> tuple[DropReason | None, str]:
+    last = passed[-1] if passed else Passed("", OK)
+    if not last.outcome.startswith(DROP):
+        return None, ""
+    return DropReason(last.outcome.removeprefix(DROP)), last.detail

@@ -1,122 +1,258 @@
 """What happens to an event, as two lists that read aloud.
 
-A step takes the event and what was known before it, and gives True where it changed the event,
-False where it did not, or the reason why the event goes no further. `put_` steps enrich, `drop_`
-steps filter. A step is pure, and replaces a nested value instead of changing it in place, because
-the log's copy shares it.
+A step takes the event's passage and gives True where it changed the event, False where it did not, or the
+reason why the event goes no further. `put_` steps enrich, `drop_` steps filter, and the rest do what they
+say. A step is pure: the same passage gives the same bytes. The order of the data layer's is that of
+spec/datafly-signal.md, 4.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from datafly_lite import consent, identity
+from datafly_lite import bots, consent, identity, pii, sessions, vendor_ids
+from datafly_lite.clock import iso
 from datafly_lite.configuration import Attachment
-from datafly_lite.events import DropReason, Envelope, Event
-from datafly_lite.identity import Known
+from datafly_lite.errors import ScriptError, StepFailed
+from datafly_lite.events import DropReason, Event
+from datafly_lite.expressions import Expression, Scope
+from datafly_lite.processor.describing import put_campaign, put_client, put_device, put_geo, put_page
+from datafly_lite.processor.passage import Passage, is_visitors_own
 from datafly_lite.vendors import VENDORS
 
+Step = Callable[[Passage], bool | DropReason]
+IntegrationStep = Callable[[Passage, Attachment], bool | DropReason]
 
-class Inputs(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What the steps take from state rather than from the event: kept, so that a trace can run them again."""
+UNCHANGED = ("messageId", "type", "receivedAt")
+"""What no script changes: an event stays the one that it is."""
 
-    known: Known = Known()
-
-
-Step = Callable[[Event, Envelope, Inputs], bool | DropReason]
-IntegrationStep = Callable[[Event, Attachment], bool | DropReason]
-
-UTM = {
-    "utm_source": "source",
-    "utm_medium": "medium",
-    "utm_campaign": "name",
-    "utm_term": "term",
-    "utm_content": "content",
+REQUIRED: dict[str, Callable[[Event], str | None]] = {
+    "track": lambda event: None if event.event else "event",
+    "identify": lambda event: None if event.user_id or event.anonymous_id else "userId",
+    "group": lambda event: None if event.group_id else "groupId",
+    "alias": lambda event: None if event.user_id else "userId",
 }
+"""Type -> the field that an event of it lacks (seed 000; identify as Segment's browser SDK sends it)."""
 
 
-def put_client(event: Event, envelope: Envelope, _: Inputs) -> bool:
-    """A browser's address and user agent are the visitor's; a server's would be the server's own.
+def check_schema(passage: Passage) -> bool | DropReason:
+    """What its type requires; other events go to dlq-events (4.2, step 1).
 
-    An HTTP caller on the visitor's device says so with `context.direct` (wire-formats.md, 2.7).
+    Types of values and times are settled where a wire format is read: what is no time there is the time
+    of receipt, and the sender's own word stays in originalTimestamp.
     """
-    if envelope.origin is None and not envelope.is_pixel and event.context.get("direct") is not True:
+    event = passage.event
+    missing = REQUIRED[event.type](event) if event.type in REQUIRED else None
+    if missing:
+        passage.detail = f"Field '{missing}' is required"
+        return DropReason.SCHEMA
+    return False
+
+
+def put_consent(passage: Passage) -> bool:
+    """context.consent.canonical: the visitor's choices in the product's own categories.
+
+    What the event says goes before what the visitor said earlier, and that before the organisation's
+    default policy; what the event says is also what is known of the visitor from then on.
+    """
+    event, rules = passage.event, passage.rules.consent
+    stated = consent.stated(event, rules)
+    has_gpc = passage.envelope.has_gpc
+    kept = consent.with_gpc(stated, rules, has_gpc)
+    passage.consent = consent.after(passage.inputs.consent, kept, passage.at_ms)
+    passage.choices = consent.effective(stated, passage.inputs.consent, rules, has_gpc)
+    if not passage.choices:
         return False
-    found = {"ip": envelope.ip, "userAgent": envelope.user_agent}
-    return _put_context(
-        event, {name: value for name, value in found.items() if value and event.context.get(name) is None}
-    )
+    said = event.context.get("consent")
+    own = said if isinstance(said, dict) else {}
+    found: dict[str, Any] = {**own, "canonical": {**_object(own.get("canonical")), **passage.choices}}
+    if rules.google_consent_mode and (signals := consent.google_consent_mode(passage.choices)):
+        found["googleConsentMode"] = signals
+    return passage.put_context({"consent": found}) if found != said else False
 
 
-def put_page(event: Event, _: Envelope, __: Inputs) -> bool:
-    """context.page from what a page event says of itself, and path and search from its url."""
-    page = dict(_page(event))
-    if event.type == "page":
-        stated = {name: event.properties.get(name) for name in ("url", "title", "referrer", "path", "search")}
-        page = {**{name: value for name, value in stated.items() if isinstance(value, str)}, **page}
-    parts = _split(page.get("url"))
-    if parts is not None:
-        page.setdefault("path", parts.path or "/")
-        page.setdefault("search", f"?{parts.query}" if parts.query else "")
-    return _put_context(event, {"page": page}) if page and page != event.context.get("page") else False
+def enforce_consent(passage: Passage) -> bool | DropReason:
+    """Allow, drop, or strip what is personal, as the consent settings say (4.2, step 2)."""
+    outcome, passage.detail = consent.outcome(passage.choices, passage.rules.consent)
+    if outcome == "drop":
+        return DropReason.CONSENT
+    if outcome == "strip":
+        passage.is_stripped = True
+        return bool(pii.strip(passage.event))
+    return False
 
 
-def put_campaign(event: Event, _: Envelope, __: Inputs) -> bool:
-    """context.campaign from the utm_ parameters of the page's url (spec/datafly-signal.md, 3.6)."""
-    parts = _split(_page(event).get("url"))
-    if parts is None or "campaign" in event.context or "utm_" not in parts.query:
+def mark_bots(passage: Passage) -> bool | DropReason:
+    """context.bot says why an event looks like a robot's; only what the data layer blocks is dropped."""
+    rules = passage.rules.data_layer.bot_filtering
+    user_agent = passage.event.context.get("userAgent")
+    is_own = is_visitors_own(passage.envelope, passage.event)
+    if not rules.enabled or (user_agent is None and not is_own):
         return False
-    campaign = {UTM[name]: value for name, value in parse_qsl(parts.query) if name in UTM}
-    return _put_context(event, {"campaign": campaign} if campaign else {})
+    bot = bots.recognise(user_agent if isinstance(user_agent, str) else None, rules)
+    if bot is None:
+        return False
+    passage.is_bot = True
+    passage.detail = f"{bot.reason}: {bot.detail}" if bot.detail else bot.reason
+    if rules.blocks(bot):
+        return DropReason.BOT
+    return passage.put_context({"bot": msgspec.to_builtins(bot)})
 
 
-def put_identity(event: Event, _: Envelope, inputs: Inputs) -> bool:
-    """After identify, all later events of the visitor carry both ids (seed 000); groups likewise."""
-    is_changed = False
-    if event.user_id is None and inputs.known.user_id is not None:
-        event.user_id = inputs.known.user_id
-        is_changed = True
-    if event.group_id is None and inputs.known.group_id is not None:
-        event.group_id = inputs.known.group_id
-        is_changed = True
+def protect_pii(passage: Passage) -> bool:
+    """Hash and redact what the data layer names or finds; keep, cut or drop the visitor's address."""
+    changed = pii.protect(passage.event, passage.rules.data_layer.pii_rules)
+    passage.detail = ", ".join(changed)
+    return bool(changed)
+
+
+def put_session(passage: Passage) -> bool:
+    """context.session: the visitor's session on this pipeline. An event from before it has none."""
+    if passage.envelope.session:
+        return passage.put_context({"session": passage.envelope.session})
+    event, rules, before = passage.event, passage.rules.data_layer.session, passage.inputs.session
+    if not event.anonymous_id or passage.is_bot:
+        return False
+    session = passage.session = sessions.after(before, passage.at_ms, rules)
+    if not sessions.holds(session, passage.at_ms, rules):
+        return False
+    is_changed = passage.put_context({"session": sessions.context_of(session)})
+    if before is None or before.id != session.id:
+        passage.generated = tuple(_session_events(passage, before, session))
     return is_changed
 
 
-def put_consent(event: Event, _: Envelope, __: Inputs) -> bool:
-    """context.consent.canonical: the visitor's choices in the product's own categories."""
-    choices = consent.canonical(event.context)
-    stated = event.context.get("consent", {})
-    if not choices or not isinstance(stated, dict):
+def _session_events(passage: Passage, before: sessions.Session | None, session: sessions.Session) -> Any:
+    visitor = passage.event.anonymous_id or ""
+    if before is not None and before.ends_at_ms is not None:
+        yield before, sessions.moment_of("session_end", before, passage.pipeline_id, visitor)
+    if passage.rules.data_layer.session.track_session_start:
+        yield (
+            session,
+            sessions.moment_of("session_start", session, passage.pipeline_id, visitor, passage.event),
+        )
+
+
+def put_identity(passage: Passage) -> bool:
+    """After identify, all later events of the visitor carry both ids (seed 000); groups, vendors' ids and the
+    known user's traits likewise. An event whose personal data was stripped gets none of them.
+    """
+    passage.is_remembered = True
+    if passage.is_stripped:
         return False
-    said = stated.get("canonical")
-    choices = {**said, **choices} if isinstance(said, dict) else choices
-    return _put_context(event, {"consent": {**stated, "canonical": choices}}) if said != choices else False
+    event, known = passage.event, passage.inputs.known
+    found = vendor_ids.found(event, passage.envelope.cookies, passage.at_ms)
+    passage.known = identity.after(event, known, found, passage.at_ms, vendor_ids.allowed(passage.choices))
+    before = (event.user_id, event.group_id, event.vendor_ids, event.context)
+    event.user_id = event.user_id or known.user_id
+    event.group_id = event.group_id or known.group_id
+    event.vendor_ids = vendor_ids.current(passage.known.vendor_ids, passage.at_ms)
+    if event.user_id and passage.inputs.traits:
+        own = _object(event.context.get("traits"))
+        event.context = {**event.context, "traits": {**passage.inputs.traits, **own}}
+    return before != (event.user_id, event.group_id, event.vendor_ids, event.context)
+
+
+def drop_duplicates(passage: Passage) -> bool | DropReason:
+    """An earlier event had the same idempotency key (4.1, step 9)."""
+    first = passage.inputs.duplicate_of
+    if first is None:
+        return False
+    passage.detail = f"the event at offset {first} had the same idempotency key"
+    return DropReason.DUPLICATE
+
+
+def run_custom_js(passage: Passage) -> bool | DropReason:
+    """The organisation's own script over the event (4.5). None from it drops the event."""
+    script = passage.rules.script
+    if script is None:
+        return False
+    before = msgspec.to_builtins(passage.event)
+    try:
+        after = script.run(before, _script_context(passage), seed=before["messageId"], now_ms=passage.at_ms)
+        if after is None:
+            passage.detail = "the script returned null"
+            return DropReason.FILTER
+        return _take(passage.event, before, after)
+    except (ScriptError, StepFailed) as error:
+        passage.detail = str(error)
+        return DropReason.CUSTOM_JS if passage.rules.data_layer.custom_js.on_error == "fail" else False
+
+
+def route(passage: Passage) -> bool | DropReason:
+    """The first rule whose condition holds decides (4.1, step 11)."""
+    if not passage.rules.routing:
+        return False
+    scope = Scope(passage.event, {}, None, passage.at_ms)
+    for number, (condition, action) in enumerate(passage.rules.routing, 1):
+        if _holds(condition, scope):
+            passage.detail = f"rule {number}: {action}"
+            return DropReason.ROUTING if action == "drop" else False
+    return False
+
+
+def _take(event: Event, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """The script's event in place of ours. Raises StepFailed where it is none."""
+    if after == before:
+        return False
+    try:
+        made = msgspec.convert({**after, **{name: before[name] for name in UNCHANGED}}, Event)
+    except msgspec.ValidationError as error:
+        raise StepFailed(f"the script returned what is no event: {error}") from None
+    for name in Event.__struct_fields__:
+        setattr(event, name, getattr(made, name))
+    return True
+
+
+def _holds(condition: Expression, scope: Scope) -> bool:
+    """A condition that cannot be answered for this event does not hold."""
+    try:
+        return condition.evaluate(scope) is True
+    except StepFailed:
+        return False
+
+
+def _script_context(passage: Passage) -> dict[str, Any]:
+    """What a script may know beside the event; it can change none of it."""
+    return {
+        "pipeline": {"id": passage.pipeline_id, "name": passage.inputs.pipeline},
+        "now": iso(passage.at_ms),
+    }
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 DATA_LAYER: tuple[Step, ...] = (
+    check_schema,
     put_client,
     put_page,
     put_campaign,
     put_consent,
+    enforce_consent,
+    mark_bots,
+    protect_pii,
+    put_geo,
+    put_device,
+    put_session,
     put_identity,
+    drop_duplicates,
+    run_custom_js,
+    route,
 )
 """Once an event, whatever it is routed to."""
 
 
-def drop_unconsented(event: Event, attachment: Attachment) -> bool | DropReason:
-    """The visitor said no to what this integration is for."""
-    return DropReason.CONSENT if consent.is_refused(event.context, attachment.consent_categories) else False
-
-
-def drop_switched_off(event: Event, attachment: Attachment) -> bool | DropReason:
+def drop_switched_off(passage: Passage, attachment: Attachment) -> bool | DropReason:
     """The client named the integrations it wants, and not this one (Segment's `integrations`).
 
     It is known by its vendor's key or title and by its own name, in any letters.
     """
+    event = passage.event
     if not event.integrations:
         return False
     said = {name.casefold(): value for name, value in event.integrations.items()}
@@ -126,31 +262,15 @@ def drop_switched_off(event: Event, attachment: Attachment) -> bool | DropReason
     return DropReason.ROUTING if wanted is False or wanted == "false" else False
 
 
+def drop_unconsented(passage: Passage, attachment: Attachment) -> bool | DropReason:
+    """The visitor said no to what this integration is for."""
+    refused = consent.refused(passage.choices, attachment.consent_categories)
+    passage.detail = ", ".join(refused)
+    return DropReason.CONSENT if refused else False
+
+
 INTEGRATION: tuple[IntegrationStep, ...] = (
     drop_switched_off,
     drop_unconsented,
 )
-"""Once for each integration that is attached and enabled."""
-
-
-def _put_context(event: Event, values: dict[str, Any]) -> bool:
-    if values:
-        event.context = {**event.context, **values}
-    return bool(values)
-
-
-def _page(event: Event) -> dict[str, Any]:
-    page = event.context.get("page")
-    return page if isinstance(page, dict) else {}
-
-
-def _split(url: Any) -> Any:
-    try:
-        return urlsplit(url) if isinstance(url, str) and url else None
-    except ValueError:
-        return None
-
-
-def known_after(event: Event, inputs: Inputs) -> Known:
-    """What is known of the visitor once the event went through."""
-    return identity.after(event, inputs.known)
+"""Once for each integration that is attached and enabled, before the steps of its own revision."""

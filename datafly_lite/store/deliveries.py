@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 
 class Due(NamedTuple):
-    """A delivery to be made. `attempts` counts since it was queued, or queued again from the dead letters."""
+    """A delivery to be made. `attempts` counts since it was queued, or queued again from the dead letters.
+
+    `consent` is JSON: what its visitor agrees to now, whatever was true when the event came.
+    """
 
     id: int
     attempts: int
     message_id: str
     body: bytes
+    consent: str | None = None
 
 
 class Page(NamedTuple):
@@ -42,6 +46,7 @@ class Attempted(NamedTuple):
     error: str | None = None
     request: str = ""
     response: str | None = None
+    detail: str | None = None
 
 
 PENDING = "pending"
@@ -61,8 +66,10 @@ def due(
     """
     rows = connection.execute(
         """
-        SELECT d.id, d.attempts, e.message_id, e.body
-          FROM deliveries AS d JOIN events AS e ON e.offset = d.offset
+        SELECT d.id, d.attempts, e.message_id, e.body, i.consent
+          FROM deliveries AS d
+          JOIN events AS e ON e.offset = d.offset
+          LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
          WHERE d.pipeline_integration_id = ? AND d.status = 'pending' AND d.next_attempt_at_ms <= ?
          ORDER BY d.next_attempt_at_ms, d.id
          LIMIT ?
@@ -139,15 +146,16 @@ def record_attempts(connection: sqlite3.Connection, items: Sequence[Attempted]) 
     connection.executemany(
         """
         UPDATE deliveries
-           SET status = ?, reason = ?, attempts = ?, next_attempt_at_ms = ?, finished_at_ms = ?
+           SET status = ?, reason = ?, detail = ?, attempts = ?, next_attempt_at_ms = ?, finished_at_ms = ?
          WHERE id = ? AND (status = 'pending'
-               -- it was detached while the vendor took the event: delivered is what it is
-               OR (status = 'dropped' AND reason = 'detached' AND ?1 = 'delivered'))
+               -- it was dropped while the vendor took the event: delivered is what it is
+               OR (status = 'dropped' AND reason IN ('detached', 'consent') AND ?1 = 'delivered'))
         """,
         [
             (
                 one.status,
                 one.reason,
+                one.detail,
                 one.attempts,
                 one.next_attempt_at_ms,
                 None if one.status == PENDING else one.at_ms + one.duration_ms,
@@ -190,7 +198,7 @@ def replay(connection: sqlite3.Connection, delivery_ids: Iterable[int], now_ms: 
     return connection.executemany(
         """
         UPDATE deliveries
-           SET status = 'pending', reason = NULL, attempts = 0, next_attempt_at_ms = ?, finished_at_ms = NULL
+           SET status = 'pending', reason = NULL, detail = NULL, attempts = 0, next_attempt_at_ms = ?, finished_at_ms = NULL
          WHERE id = ? AND status = 'dead'
         """,
         [(now_ms, one) for one in delivery_ids],

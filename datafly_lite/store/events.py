@@ -6,8 +6,9 @@ import sqlite3
 from collections import Counter
 from typing import NamedTuple
 
-from datafly_lite.store import counters
+from datafly_lite.store import counters, visitors
 from datafly_lite.store.tallies import Tally
+from datafly_lite.store.visitors import VisitorChanges
 
 DROPPED = "event_dropped:"
 """A counter's name: before the reason why an event went to no integration at all."""
@@ -26,7 +27,10 @@ class EventRow(NamedTuple):
     received_at_ms: int
     processed_at_ms: int
     drop_reason: str | None
+    detail: str | None
     steps: str
+    data_layer_version: int
+    consent_settings_version: int
     inputs: str
     program: str
     body: bytes
@@ -38,31 +42,30 @@ class DeliveryRow(NamedTuple):
     offset: int
     pipeline_id: str
     pipeline_integration_id: str
+    revision_id: str
+    anonymous_id: str | None
     status: str
     reason: str | None
+    detail: str | None
     next_attempt_at_ms: int
     created_at_ms: int
     finished_at_ms: int | None
     steps: str
 
 
-class IdentityRow(NamedTuple):
-    """What is now known of a visitor."""
+class ConsentChangeRow(NamedTuple):
+    """A visitor's choices before and after an event. `withdrawn` are the categories that it took back, in
+    words, and `attachment_ids` those that may no longer send for the visitor.
+    """
 
-    anonymous_id: str
-    user_id: str | None
-    group_id: str | None
-    first_seen_at_ms: int
-    last_seen_at_ms: int
-
-
-class LinkRow(NamedTuple):
-    """A visitor and a user, and the event that joined them."""
-
-    anonymous_id: str
-    user_id: str
     offset: int
-    linked_at_ms: int
+    pipeline_id: str
+    anonymous_id: str
+    choices_before: str
+    choices: str
+    at_ms: int
+    withdrawn: str
+    attachment_ids: tuple[str, ...]
 
 
 class Changes(NamedTuple):
@@ -71,8 +74,9 @@ class Changes(NamedTuple):
     offset: int
     events: list[EventRow]
     deliveries: list[DeliveryRow]
-    identities: list[IdentityRow]
-    links: list[LinkRow]
+    visitors: VisitorChanges
+    consent_changes: list[ConsentChangeRow]
+    processed_at_ms: int
 
 
 def position(connection: sqlite3.Connection, consumer: str) -> int:
@@ -82,35 +86,51 @@ def position(connection: sqlite3.Connection, consumer: str) -> int:
 
 
 def write_processed(connection: sqlite3.Connection, consumer: str, changes: Changes) -> None:
-    """The outbox: events, deliveries, identities, links and the consumer's offset."""
-    connection.executemany(
-        "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", changes.events
-    )
+    """The outbox: events, deliveries, what is known of visitors, and the consumer's offset."""
+    marks = ", ".join("?" * len(EventRow._fields))
+    connection.executemany(f"INSERT INTO events VALUES ({marks})", changes.events)  # noqa: S608 - only marks
     connection.executemany(
         """
-        INSERT INTO deliveries (offset, pipeline_id, pipeline_integration_id, status, reason,
-                                next_attempt_at_ms, created_at_ms, finished_at_ms, steps)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO deliveries (offset, pipeline_id, pipeline_integration_id, revision_id, anonymous_id,
+               status, reason, detail, next_attempt_at_ms, created_at_ms, finished_at_ms, steps)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         changes.deliveries,
     )
     if changes.deliveries:
         _drop_detached(connection, changes.deliveries[0])
+    for change in changes.consent_changes:
+        _write_consent_change(connection, change, changes.processed_at_ms)
     _count(connection, changes)
-    connection.executemany(
-        """
-        INSERT INTO identities VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (anonymous_id) DO UPDATE
-            SET user_id = excluded.user_id,
-                group_id = excluded.group_id,
-                last_seen_at_ms = excluded.last_seen_at_ms
-        """,
-        changes.identities,
-    )
-    connection.executemany("INSERT OR IGNORE INTO identity_links VALUES (?, ?, ?, ?)", changes.links)
+    visitors.write(connection, changes.visitors)
     connection.execute(
         "INSERT INTO offsets VALUES (?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset",
         (consumer, changes.offset),
+    )
+
+
+def _write_consent_change(connection: sqlite3.Connection, change: ConsentChangeRow, now_ms: int) -> None:
+    """With a withdrawal, what still waits for what is no longer consented to is cancelled, and counted."""
+    cancelled = 0
+    for attachment_id in change.attachment_ids:
+        cancelled += connection.execute(
+            """
+            UPDATE deliveries SET status = 'dropped', reason = 'consent', detail = ?, finished_at_ms = ?
+             WHERE anonymous_id = ? AND status = 'pending' AND offset < ? AND pipeline_integration_id = ?
+            """,
+            (f"withdrawn: {change.withdrawn}", now_ms, change.anonymous_id, change.offset, attachment_id),
+        ).rowcount
+    connection.execute(
+        "INSERT INTO consent_changes VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            change.offset,
+            change.pipeline_id,
+            change.anonymous_id,
+            change.choices_before,
+            change.choices,
+            cancelled,
+            change.at_ms,
+        ),
     )
 
 
@@ -158,10 +178,11 @@ def deliveries_of(connection: sqlite3.Connection, offset: int) -> list[sqlite3.R
     """The event's deliveries, with the names of their integrations where those still exist."""
     return connection.execute(
         """
-        SELECT d.*, i.name AS integration_name, i.vendor
+        SELECT d.*, i.name AS integration_name, i.vendor, r.revision_number
           FROM deliveries AS d
           LEFT JOIN pipeline_integrations AS a ON a.id = d.pipeline_integration_id
           LEFT JOIN integrations AS i ON i.id = a.integration_id
+          LEFT JOIN revisions AS r ON r.id = d.revision_id
          WHERE d.offset = ? ORDER BY d.id
         """,
         (offset,),
@@ -173,3 +194,11 @@ def attempts_of(connection: sqlite3.Connection, delivery_id: int) -> list[sqlite
     return connection.execute(
         "SELECT * FROM delivery_attempts WHERE delivery_id = ? ORDER BY attempt", (delivery_id,)
     ).fetchall()
+
+
+def consent_change_of(connection: sqlite3.Connection, offset: int) -> sqlite3.Row | None:
+    """What the event changed of its visitor's consent."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM consent_changes WHERE offset = ?", (offset,)
+    ).fetchone()
+    return row
