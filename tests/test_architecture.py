@@ -56,11 +56,12 @@ ARROWS: dict[str, set[str]] = {
     "geo": PURE,
     "paths": PURE,
     "expressions": PURE | {"paths"},
+    "engine": PURE | {"event_names", "expressions", "paths", "scripting"},
     "sessions": PURE,
     "data_layer": PURE
     | {"bots", "consent", "event_names", "expressions", "paths", "pii", "scripting", "sessions"},
     "vendors.declaration": PURE,
-    "vendors": PURE | {"consent", "event_names", "vendors.declaration"},
+    "vendors": PURE | {"consent", "engine", "event_names", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
     "configuration": {
