@@ -102,6 +102,11 @@ class ConsentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         small = folded(name)
         return self.codes.get(small) or (small if small in CANONICAL else name)
 
+    def category_meant(self, name: str) -> str:
+        """As `category_of`, of a name that was written for this product: a canonical one is itself."""
+        small = folded(name)
+        return small if small in CANONICAL else self.category_of(name)
+
 
 UNSET = ConsentSettings()
 """Where an organisation never said anything."""
@@ -268,8 +273,7 @@ def refused(
 
 
 def _is_no(choices: Mapping[str, bool], name: str, settings: ConsentSettings) -> bool:
-    small = folded(name)
-    category = small if small in CANONICAL else settings.category_of(name)
+    category = settings.category_meant(name)
     return category != ESSENTIAL and False in (choices.get(category), choices.get(name))
 
 

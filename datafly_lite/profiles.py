@@ -5,7 +5,8 @@ time the later in the log stands. A trait of `null` is one that is no longer kno
 that it was taken back is kept, so that nothing older brings it back. (Segment's Unify clears a trait on
 null too: twilio.com/en-us/changelog, Null Trait Propagation.) A trait's value is replaced as a whole.
 
-A profile is bounded. What does not fit is left out, new or larger, and `left_out` names it.
+A profile is bounded. What does not fit is left out, new or larger, and `left_out` names it. A trait can
+always be taken back.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def merged(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> Profile:
     size_bytes = sum(_size_bytes(name, value) for name, value in kept.items())
     for name, value in newer.items():
         more_bytes = _size_bytes(name, value) - (_size_bytes(name, kept[name]) if name in kept else 0)
-        if (name in kept or len(kept) < MAX_TRAITS) and size_bytes + max(more_bytes, 0) <= MAX_SIZE_BYTES:
+        has_room = name in kept or len(kept) < MAX_TRAITS
+        if has_room and (more_bytes <= 0 or size_bytes + more_bytes <= MAX_SIZE_BYTES):
             kept[name], times[name] = value, at_ms
             size_bytes += more_bytes
     found = Profile(dict(sorted(kept.items())), dict(sorted(times.items())))

@@ -207,11 +207,14 @@ def merged(
     """
     kept = {name: one for name, one in known.items() if name in names and _is_alive(name, one, at_ms)}
     for name, one in found.items():
-        before = kept.get(name, one)
-        is_noted = before.value == one.value and 0 < one.set_at_ms - before.set_at_ms < DAY_MS
-        if name in names and _is_alive(name, one, at_ms) and not is_noted:
-            kept[name] = _newer(name, before, one)
+        if name in names and _is_alive(name, one, at_ms):
+            kept[name] = _noted(name, kept[name], one) if name in kept else one
     return known if kept == known else dict(sorted(kept.items()))
+
+
+def _noted(name: str, before: VendorId, one: VendorId) -> VendorId:
+    is_again = before.value == one.value and one.set_at_ms - before.set_at_ms < DAY_MS
+    return before if is_again else _newer(name, before, one)
 
 
 def current(known: Mapping[str, VendorId], at_ms: int) -> dict[str, str]:

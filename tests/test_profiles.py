@@ -88,7 +88,21 @@ def test_no_more_than_so_many_bytes_are_kept_and_the_rest_is_named() -> None:
     assert profiles.merged(smaller, more, 4).traits == {"a": "x", **more}
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40_000)), max_size=6))
-def test_a_profile_never_outgrows_its_bounds(history: list[tuple[str, int]]) -> None:
-    profile = kept([(at_ms, {name: "é" * size}) for at_ms, (name, size) in enumerate(history)])
+def test_a_trait_makes_room_for_its_successor() -> None:
+    large = {"a": "x" * 20_000, "b": 1}
+    assert kept([(1, large), (2, {"a": "y" * 20_000})]).traits["a"][0] == "y"
+
+
+def test_a_profile_from_before_the_bounds_can_shrink() -> None:
+    oversize = Profile({"a": "x" * MAX_SIZE_BYTES, "b": "x" * MAX_SIZE_BYTES}, {"a": 1, "b": 1})
+    assert profiles.merged(oversize, {"a": None, "c": 1}, 2).traits == {"a": None, "b": oversize.traits["b"]}
+
+
+SIZES = st.dictionaries(st.sampled_from("abc"), st.integers(0, 20_000))
+
+
+@given(st.lists(SIZES, max_size=4))
+def test_a_profile_never_outgrows_its_bounds(history: list[dict[str, int]]) -> None:
+    said = [{name: "é" * size for name, size in sizes.items()} for sizes in history]
+    profile = kept(enumerate(said))
     assert len(msgspec.json.encode(profile.traits)) <= MAX_SIZE_BYTES + 1
