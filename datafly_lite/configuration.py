@@ -16,7 +16,8 @@ import structlog
 
 from datafly_lite.consent import ConsentSettings
 from datafly_lite.data_layer import DataLayer, Rules, compiled
-from datafly_lite.errors import StorageError
+from datafly_lite.engine import Engine, compile_engine
+from datafly_lite.errors import AdminError, StorageError
 from datafly_lite.keyring import Keyring
 from datafly_lite.store import Store
 from datafly_lite.store import configuration as rows
@@ -47,6 +48,10 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """Pipeline parameters that the revision asks for and the pipeline lacks."""
     secrets: tuple[str, ...]
     """The secret values, for redaction."""
+    engine: Engine | None = None
+    """The revision's own steps; None where it has none, or they cannot be used."""
+    engine_error: str = ""
+    """Why they cannot be used: a pipeline parameter can break what was checked when it was saved."""
 
 
 class WebhookSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +231,7 @@ def _attachment(row: sqlite3.Row, rules: Rules, keyring: Keyring) -> Attachment:
     config = {**msgspec.json.decode(row["config"]), **secrets}
     resolved = substitute(config, parameters)
     missing = sorted(set(PARAMETER.findall(msgspec.json.encode(config).decode())) - set(parameters))
+    engine, engine_error = _engine(row, resolved)
     return Attachment(
         id=row["id"],
         pipeline_id=row["pipeline_id"],
@@ -242,7 +248,34 @@ def _attachment(row: sqlite3.Row, rules: Rules, keyring: Keyring) -> Attachment:
         ),
         missing_parameters=tuple(missing),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
+        engine=engine,
+        engine_error=engine_error,
     )
+
+
+def _engine(row: sqlite3.Row, config: Mapping[str, Any]) -> tuple[Engine | None, str]:
+    """The steps made ready, or why they cannot be."""
+    steps, events = config.get("steps") or [], config.get("events") or {}
+    if not steps and not events:
+        return None, ""
+    context = {
+        "integration": {
+            "id": row["integration_id"],
+            "name": row["integration_name"],
+            "vendor": row["vendor"],
+        },
+        "pipeline": {"id": row["pipeline_id"], "name": row["pipeline_name"]},
+    }
+    try:
+        return _compiled(msgspec.json.encode([steps, events, context])), ""
+    except AdminError as error:
+        return None, "; ".join(f"{one['field']}: {one['message']}" for one in error.details[:3])
+
+
+@lru_cache(maxsize=1024)
+def _compiled(written: bytes) -> Engine:
+    """Once a change, not once a reload."""
+    return compile_engine(*msgspec.json.decode(written))
 
 
 def _cookie_domain(value: object) -> str:

@@ -374,7 +374,13 @@ def run_script(
 
     Raises ScriptError, and StepFailed where it gave back no event, or changed what stays as it is.
     """
-    objects = {"properties": {}, "traits": {}, "context": {}, "integrations": {}, "vendorIds": {}}
+    objects: dict[str, Any] = {
+        "properties": {},
+        "traits": {},
+        "context": {},
+        "integrations": {},
+        "vendorIds": {},
+    }
     given = {**objects, **msgspec.to_builtins(event)}
     made = script.run(given, dict(context), seed=seed, now_ms=now_ms)
     if made is None:

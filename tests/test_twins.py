@@ -20,7 +20,7 @@ from datafly_lite.twins import DEMO_WEBHOOK_SECRET, twins_app
 from datafly_lite.twins.ga4 import messages
 from datafly_lite.twins.record import KEPT_REQUESTS
 from datafly_lite.vendors import VENDORS
-from datafly_lite.vendors.declaration import Answer, Request, with_defaults
+from datafly_lite.vendors.declaration import Answer, Outgoing, Request, with_defaults
 from kit import free_port
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,9 @@ def demo_settings(client: Client) -> dict[str, Any]:
 
 def made(vendor: str, config: dict[str, Any], **fields: Any) -> Request:
     event = Event(type="track", message_id="m-1", timestamp="", received_at="", anonymous_id="a", **fields)
-    request = VENDORS[vendor].request_for([event], with_defaults(VENDORS[vendor], config), system_clock())
+    request = VENDORS[vendor].request_for(
+        [Outgoing(event)], with_defaults(VENDORS[vendor], config), system_clock()
+    )
     assert request is not None
     return request
 

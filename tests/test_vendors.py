@@ -20,22 +20,19 @@ from datafly_lite.configuration import Attachment
 from datafly_lite.delivery import attempt
 from datafly_lite.errors import AdminError, MappingError
 from datafly_lite.events import Event, Verdict
-from datafly_lite.store.deliveries import Due
 from datafly_lite.twins import ga4 as ga4_twin
 from datafly_lite.vendors import VENDORS
+from datafly_lite.vendors.checking import check_config, check_filled, check_kept_secrets, split_secrets
 from datafly_lite.vendors.declaration import (
     EXAMPLE_NOW_MS,
     MASK,
     Answer,
     Example,
+    Outgoing,
     Request,
     Setting,
     Vendor,
-    check_config,
-    check_filled,
-    check_kept_secrets,
     outcome_of_status,
-    split_secrets,
     with_defaults,
     with_query,
 )
@@ -55,7 +52,8 @@ def requested(vendor: Vendor, config: dict[str, Any], event: dict[str, Any]) -> 
         "type": "track",
         **event,
     }
-    return vendor.request_for([msgspec.convert(given, Event)], with_defaults(vendor, config), EXAMPLE_NOW_MS)
+    outgoing = Outgoing(msgspec.convert(given, Event))
+    return vendor.request_for([outgoing], with_defaults(vendor, config), EXAMPLE_NOW_MS)
 
 
 def body(request: Request | None) -> Any:
@@ -124,8 +122,8 @@ def refused(*fields: str) -> Iterator[None]:
         ({"url": URL, "consent_categories": "analytics"}, ["config.consent_categories"]),
         ({"url": URL, "consent_categories": [["analytics"]]}, ["config.consent_categories"]),
         ({"url": URL, "consent_categories": ["{{pipeline_param.x}}"]}, ["config.consent_categories"]),
-        ({"url": URL, "steps": [{"type": "filter"}]}, ["config.steps"]),
-        ({"url": URL, "events": {"purchase": {"a": 1}}}, ["config.events"]),
+        ({"url": URL, "steps": [{"type": "filter"}]}, ["config.steps[0].condition"]),
+        ({"url": URL, "events": {"purchase": {"a": 1}}}, ['config.events["purchase"]["a"]']),
         *[
             ({"url": URL, name: "{{pipeline_param.x}}"}, [f"config.{name}"])
             for name in ("authentication", "method", "payload_format", "timeout_ms", "max_retries", "headers")
@@ -291,9 +289,9 @@ def test_an_attempt_looks_at_the_filled_settings_first() -> None:
         consent_categories=(),
         secrets=(),
     )
-    due = Due(1, 0, "m-1", b'{"type":"track","messageId":"m-1","timestamp":"","receivedAt":""}')
+    event = Event(type="track", message_id="m-1", timestamp="", received_at="")
     with pytest.raises(MappingError, match="timeout_ms must be a whole number"):
-        attempt.request_for(due, attachment, EXAMPLE_NOW_MS)
+        attempt.request_for(event, attachment, EXAMPLE_NOW_MS)
 
 
 def test_no_request_goes_without_an_authentication_that_is_unknown() -> None:
@@ -373,7 +371,7 @@ def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> 
 def now_signed(message_id: str) -> Request:
     event = Event(type="track", message_id=message_id, timestamp="", received_at="", event="Ünïcode 🙂")
     config = with_defaults(WEBHOOK, {"url": URL, "authentication": "hmac", "secret": SECRET})
-    request = WEBHOOK.request_for([event], config, system_clock())
+    request = WEBHOOK.request_for([Outgoing(event)], config, system_clock())
     assert request is not None
     return request
 

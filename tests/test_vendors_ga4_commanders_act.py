@@ -10,7 +10,7 @@ import pytest
 from datafly_lite.events import Event
 from datafly_lite.twins import ga4 as ga4_twin
 from datafly_lite.vendors import VENDORS
-from datafly_lite.vendors.declaration import EXAMPLE_NOW_MS, with_defaults
+from datafly_lite.vendors.declaration import EXAMPLE_NOW_MS, Outgoing, with_defaults
 
 GA4 = VENDORS["ga4"]
 CONFIG = {"measurement_id": "G-TEST1234", "api_secret": "s3cret"}
@@ -66,7 +66,9 @@ def sent(name: str, properties: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         **TIMES,
     }
-    request = GA4.request_for([msgspec.convert(given, Event)], with_defaults(GA4, CONFIG), EXAMPLE_NOW_MS)
+    request = GA4.request_for(
+        [Outgoing(msgspec.convert(given, Event))], with_defaults(GA4, CONFIG), EXAMPLE_NOW_MS
+    )
     assert request is not None
     assert ga4_twin.messages(request.body, EXAMPLE_NOW_MS) == []
     event: dict[str, Any] = msgspec.json.decode(request.body)["events"][0]

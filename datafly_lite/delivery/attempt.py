@@ -7,25 +7,28 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import anyio.to_thread
 import msgspec
 import structlog
 
-from datafly_lite.clock import Clock, iso
+from datafly_lite.clock import Clock, iso, ms_of
 from datafly_lite.configuration import Attachment
 from datafly_lite.delivery.redaction import Redaction
 from datafly_lite.delivery.sender import Sender
-from datafly_lite.errors import AddressRefused, MappingError, VendorUnreachable
-from datafly_lite.events import DeliveryStatus, DropReason, Outcome, Verdict, decode_event
+from datafly_lite.engine import Draft, Moment
+from datafly_lite.errors import AddressRefused, MappingError, StepFailed, VendorUnreachable
+from datafly_lite.events import DeliveryStatus, DropReason, Event, Outcome, Verdict, decode_event
 from datafly_lite.live import Frame, LiveStream, Stage
 from datafly_lite.retry import DeadReason, Decision, RetryPolicy, decide
 from datafly_lite.settings import Settings
 from datafly_lite.store.deliveries import Attempted, Due
 from datafly_lite.vendors import VENDORS
+from datafly_lite.vendors.checking import check_filled
 from datafly_lite.vendors.declaration import (
     Answer,
+    Outgoing,
     Request,
     Vendor,
-    check_filled,
     outcome_of_status,
     with_defaults,
 )
@@ -63,7 +66,7 @@ class Attempts:
         """Deliver one event. Whatever goes wrong is in the result: a poisonous event stops no other."""
         at_ms = self._clock()
         try:
-            request = request_for(due, attachment, at_ms)
+            request = await self._request(due, attachment, at_ms)
             if request is None:
                 return Result(_dropped(due, DropReason.FILTER, at_ms), None)
             if attachment.mode == SHADOW:
@@ -74,6 +77,13 @@ class Attempts:
         except Exception as error:
             log.exception("delivery failed on an event", attachment=attachment.id, delivery=due.id)
             return self._unmappable(due, attachment, type(error).__name__, at_ms)
+
+    async def _request(self, due: Due, attachment: Attachment, at_ms: int) -> Request | None:
+        """Off the event loop where it may take as long as a script may."""
+        event = decode_event(due.body)
+        if attachment.engine is not None and attachment.engine.has_scripts:
+            return await anyio.to_thread.run_sync(request_for, event, attachment, at_ms)
+        return request_for(event, attachment, at_ms)
 
     async def _send(
         self, due: Due, attachment: Attachment, redaction: Redaction, request: Request, at_ms: int
@@ -194,19 +204,38 @@ class Attempts:
         self._live.publish(frame)
 
 
-def request_for(due: Due, attachment: Attachment, now_ms: int) -> Request | None:
-    """What the vendor's file makes of the event. Raises MappingError."""
+def request_for(event: Event, attachment: Attachment, now_ms: int) -> Request | None:
+    """What the vendor's file makes of the event as the integration's steps leave it; None: nothing is sent.
+
+    Raises MappingError.
+    """
     vendor = VENDORS.get(attachment.vendor)
     if vendor is None:
         raise MappingError(f"this program has no vendor {attachment.vendor}")
     settings = with_defaults(vendor, attachment.config)
     check_filled(vendor, settings)
-    request = vendor.request_for([decode_event(due.body)], settings, now_ms)
+    outgoing = outgoing_of(event, attachment)
+    request = None if outgoing is None else vendor.request_for([outgoing], settings, now_ms)
     for name, value in {} if request is None else request.headers.items():
         # A pipeline parameter can bring what the settings' patterns kept out.
         if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise MappingError(f"the header {name!r} has characters that no header may have")
     return request
+
+
+def outgoing_of(event: Event, attachment: Attachment) -> Outgoing | None:
+    """The event after the integration's own steps; None where they drop it. Raises StepFailed."""
+    if attachment.engine_error:
+        raise StepFailed(attachment.engine_error)
+    if attachment.engine is None:
+        return Outgoing(event)
+    draft = Draft(msgspec.structs.replace(event))
+    for ran in attachment.engine.run(draft, Moment(ms_of(event.received_at), event.message_id)):
+        if ran.outcome == "drop":
+            return None
+        if ran.outcome == "fail":
+            raise StepFailed(ran.detail)
+    return Outgoing(draft.event, draft.payload, draft.replaces)
 
 
 def read_answer(vendor: Vendor, answer: Answer) -> Outcome:

@@ -25,7 +25,7 @@ from datafly_lite.settings import Settings, networks
 from datafly_lite.store import accounts
 from datafly_lite.store import integrations as rows
 from datafly_lite.vendors import VENDORS
-from datafly_lite.vendors.declaration import UrlCheck, check_config, check_kept_secrets, split_secrets
+from datafly_lite.vendors.checking import UrlCheck, check_config, check_kept_secrets, split_secrets
 
 __all__ = [
     "attach",

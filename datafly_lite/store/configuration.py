@@ -19,7 +19,7 @@ class Everything(NamedTuple):
 
 
 ATTACHMENTS = """
-    SELECT a.*, i.name AS integration_name, i.vendor, p.parameters,
+    SELECT a.*, i.name AS integration_name, i.vendor, p.name AS pipeline_name, p.parameters,
            r.id AS revision_id, r.revision_number, r.config, r.secrets_ciphertext
       FROM pipeline_integrations AS a
       JOIN pipelines AS p ON p.id = a.pipeline_id

@@ -17,7 +17,8 @@ from datafly_lite.settings import Settings
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline_fields import pairs
 from datafly_lite.vendors import Vendor
-from datafly_lite.vendors.declaration import MASK, RESERVED, Setting, check_config, check_kept_secrets
+from datafly_lite.vendors.checking import check_config, check_kept_secrets
+from datafly_lite.vendors.declaration import MASK, RESERVED, Setting
 
 PREFIX = "config."
 TICKED = "on"

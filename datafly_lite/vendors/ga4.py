@@ -30,7 +30,15 @@ import msgspec
 from datafly_lite import consent
 from datafly_lite.errors import MappingError
 from datafly_lite.events import Event
-from datafly_lite.vendors.declaration import Request, Setting, Vendor, outcome_of_status, with_query
+from datafly_lite.vendors.declaration import (
+    Outgoing,
+    Request,
+    Setting,
+    Vendor,
+    outcome_of_status,
+    with_payload,
+    with_query,
+)
 from datafly_lite.vendors.ga4_events import event_for
 from datafly_lite.vendors.ga4_examples import EXAMPLES
 
@@ -48,13 +56,24 @@ EARLIEST_VISIT_S = 1_500_000_000
 VISIT_SPAN_S = 200_000_000
 
 
-def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: int) -> Request | None:
+def request_for(outgoing: Sequence[Outgoing], settings: Mapping[str, Any], now_ms: int) -> Request | None:
     """One event. Raises MappingError where there is nobody to count it for, or it is over 72 hours old."""
-    event = events[0]
+    one = outgoing[0]
+    own = {} if one.replaces else body_of(one.event, settings, now_ms)
+    if own is None:
+        return None
+    body = msgspec.json.encode(with_payload(own, one))
+    query = urlencode({"measurement_id": settings["measurement_id"], "api_secret": settings["api_secret"]})
+    endpoint = settings.get("endpoint") or (EU_ENDPOINT if settings.get("region") == "eu" else ENDPOINT)
+    return Request("POST", with_query(endpoint, query), {"content-type": "application/json"}, body)
+
+
+def body_of(event: Event, settings: Mapping[str, Any], now_ms: int) -> dict[str, Any] | None:
+    """What GA4 is told; None where it has no word for the event."""
     mapped = event_for(event, settings.get("currency"))
     if mapped is None:
         return None
-    body = {
+    return {
         "client_id": client_id(event),
         **_optional("user_id", event.user_id),
         **_optional("timestamp_micros", _timestamp_micros(event.timestamp, now_ms)),
@@ -64,10 +83,6 @@ def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: in
         **_optional("ip_override", _text(event.context.get("ip")) if settings.get("send_ip") else None),
         "events": [mapped],
     }
-    query = urlencode({"measurement_id": settings["measurement_id"], "api_secret": settings["api_secret"]})
-    endpoint = settings.get("endpoint") or (EU_ENDPOINT if settings.get("region") == "eu" else ENDPOINT)
-    headers = {"content-type": "application/json"}
-    return Request("POST", with_query(endpoint, query), headers, msgspec.json.encode(body))
 
 
 def client_id(event: Event) -> str:

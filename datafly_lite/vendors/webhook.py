@@ -17,18 +17,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from datafly_lite.errors import MappingError
-from datafly_lite.events import Event, encode_event
+from datafly_lite.events import encode_event
 from datafly_lite.vendors.declaration import (
     EXAMPLE_NOW_MS,
     Example,
+    Outgoing,
     Request,
     Setting,
     Vendor,
     outcome_of_status,
+    with_payload,
 )
 
 PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -39,11 +42,10 @@ HEADER = rf"(?!(?i:{OWN_HEADERS}|webhook-[a-z]+):)[!#$%&'*+.^_`|~0-9A-Za-z-]+: [
 SIGNING_KEY_FORM = r"whsec_[A-Za-z0-9+/]{32,88}={0,2}"
 
 
-def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: int) -> Request:
+def request_for(outgoing: Sequence[Outgoing], settings: Mapping[str, Any], now_ms: int) -> Request:
     """The canonical event as JSON. Raises MappingError for a secret that cannot sign."""
-    event = events[0]
-    body = encode_event(event)
-    message_id = webhook_id(event.message_id)
+    body = body_of(outgoing[0])
+    message_id = webhook_id(outgoing[0].event.message_id)
     headers = {
         "content-type": "application/json",
         **(settings.get("headers") or {}),
@@ -52,6 +54,14 @@ def request_for(events: Sequence[Event], settings: Mapping[str, Any], now_ms: in
         **_authentication(settings, message_id, now_ms, body),
     }
     return Request(settings["method"], settings.get("endpoint") or settings["url"], headers, body)
+
+
+def body_of(outgoing: Outgoing) -> bytes:
+    """The event, with what the integration's steps put over it or in its place."""
+    if not outgoing.payload and not outgoing.replaces:
+        return encode_event(outgoing.event)
+    event: dict[str, Any] = msgspec.to_builtins(outgoing.event)
+    return msgspec.json.encode(with_payload(event, outgoing))
 
 
 def webhook_id(message_id: str) -> str:
