@@ -107,6 +107,12 @@ class Admin:
         self.run(self._process, pipeline_id, events)
 
     async def _process(self, pipeline_id: str, events: Iterable[Mapping[str, Any]]) -> None:
+        await self.append(pipeline_id, events)
+        while self.processor.position < self.log.end:  # noqa: ASYNC110 - it tells nobody
+            await anyio.sleep(0.005)
+
+    async def append(self, pipeline_id: str, events: Iterable[Mapping[str, Any]]) -> None:
+        """Store these bodies, and go on while they are processed."""
         for body in events:
             envelope = Envelope(
                 dialect="datafly",
@@ -118,8 +124,6 @@ class Admin:
             raw = json.dumps(body).encode()
             event = event_of(envelope, raw, limits(self.services.settings))
             await self.log.append([Arrival(pipeline_id, envelope, raw, event)])
-        while self.processor.position < self.log.end:  # noqa: ASYNC110 - it tells nobody
-            await anyio.sleep(0.005)
 
 
 def error_of(answer: Answer) -> tuple[int, str]:
