@@ -325,7 +325,14 @@ def test_who_asks_before_the_body_is_told_to_go_on(server: Hostile) -> None:
 # ── 34 and 35: methods and paths ─────────────────────────────────────────────────────────────
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "BREW")
-PREPARATIONS = {"/v1/challenge": ["POST"], "/v1/m": ["POST"], "/v1/projects/dk_x/settings": ["GET"]}
+PREPARATIONS = {
+    "/v1/challenge": ["POST"],
+    "/v1/cross-domain": ["POST"],
+    "/v1/sync": ["GET"],
+    "/sync": ["GET"],
+    "/v1/m": ["POST"],
+    "/v1/projects/dk_x/settings": ["GET"],
+}
 TAKEN = {path: list(methods) for path, methods in ROUTES.items()} | PREPARATIONS
 
 

@@ -19,7 +19,7 @@ VENDORS_MAX_AGE_S = {name: vendor_ids.KINDS[kind].days * DAY_S for name, kind in
 
 LONGEST_VALUE = 512
 """Meta's clicks have about 200 characters."""
-PAIR = re.compile(rb"(?:^|;)[ \t]*+(%s)=([^;]*+)" % "|".join(sorted(vendor_ids.COOKIE_NAMES)).encode())
+VENDORS = {name.encode(): name for name in vendor_ids.COOKIE_NAMES}
 DEVICE_PAIR = re.compile(rb"(?:^|;)\s*_dfdid=([^;]*)")
 OCTETS = re.compile(rb"[!#-+\--:<-\[\]-~]{1,%d}" % LONGEST_VALUE)
 """What the value of a cookie may hold (RFC 6265, 4.1.1): it goes back into a header."""
@@ -30,10 +30,12 @@ def of_vendors(header: bytes | None) -> dict[str, str]:
     if not header:
         return {}
     found: dict[str, str] = {}
-    for name, given in PAIR.findall(header):
-        value = given.strip(b' \t"')
-        if OCTETS.fullmatch(value):
-            found.setdefault(name.decode(), value.decode())
+    for pair in header.split(b";"):  # half of what an expression for it costs
+        name, _, given = pair.partition(b"=")
+        known = VENDORS.get(name.strip())
+        value = given.strip(b' \t"') if known else b""
+        if known and OCTETS.fullmatch(value):
+            found.setdefault(known, value.decode())
     return found
 
 

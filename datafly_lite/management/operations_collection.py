@@ -26,6 +26,9 @@ SCRIPT_ANSWERS: dict[int, tuple[str, File | None]] = {
     404: ("There is no such script; a comment in it says why.", SCRIPT),
     503: ("The store cannot be read now; a comment says so.", SCRIPT),
 }
+SYNC_ANSWERS: dict[int, tuple[str, File | None]] = {
+    302: ("To the address in `to`, with the visitor's token in `_dfx` where there is a visitor.", None)
+}
 KEYS: dict[str, list[dict[str, list[str]]]] = {
     "key": [{"key": []}, {"keyAsUser": []}, {}],
     "signature": [{"signature": [], "key": []}],
@@ -45,17 +48,14 @@ class Collection(NamedTuple):
     key: str = "key"
     codes: tuple[str, ...] = (*KEY_CODES, *BODY_CODES, *EVENT_CODES)
     others: Mapping[int, tuple[str, File | None]] = {}
-    """Status -> what it means and its file, of answers that are neither a success nor a `Refusal`."""
+    """Status -> what it means and its file, where that is neither what `gives` says nor a `Refusal`."""
+    success: int = 200
+    """The status of an answer that is no error."""
 
     @property
     def operation_id(self) -> str:
         """Its name in generated clients."""
         return self.method.lower() + re.sub("[^a-z0-9]+", "_", self.path.lower()).rstrip("_")
-
-    @property
-    def success(self) -> int:
-        """The status of an answer that is no error."""
-        return 200
 
     @property
     def security(self) -> list[dict[str, list[str]]]:
@@ -92,6 +92,18 @@ def _pixel(kind: str, summary: str) -> Collection:
 
 def _script(path: str, summary: str) -> Collection:
     return Collection("GET", path, COLLECTORS, summary, SCRIPT, key="", codes=(), others=SCRIPT_ANSWERS)
+
+
+def _sync(path: str, summary: str) -> Collection:
+    codes = (*KEY_CODES, "invalid_payload", "storage_unavailable", "overloaded")
+    return Collection(
+        *("GET", path, PREPARING, summary, None),
+        query=c.SyncQuery,
+        key="query",
+        codes=codes,
+        others=SYNC_ANSWERS,
+        success=302,
+    )
 
 
 def _commanders_act(base: str, name: str) -> list[Collection]:
@@ -140,6 +152,14 @@ PATHS = (
     Collection(
         *("POST", "/v1/challenge", PREPARING, "A challenge token for the collector"),
         *(c.Challenge, c.ChallengeAsk),
+        key="",
+        codes=(*KEY_CODES, *BODY_CODES, "invalid_payload", "storage_unavailable", "overloaded"),
+    ),
+    _sync("/v1/sync", "A link to another site that takes the visitor's id along"),
+    _sync("/sync", "The same, by a shorter name"),
+    Collection(
+        *("POST", "/v1/cross-domain", PREPARING, "A token for a link to another site"),
+        *(c.CrossDomain, c.CrossDomainAsk),
         key="",
         codes=(*KEY_CODES, *BODY_CODES, "invalid_payload", "storage_unavailable", "overloaded"),
     ),

@@ -64,6 +64,7 @@ CHECKS: dict[str, f.Check] = {
             "cross_domain_enabled": f.boolean,
             "cross_domain_domains": f.list_of(f.host_or_wildcard, most=100),
             "vendor_sync": f.free_object,
+            "device_recognition": f.boolean,
         }
     ),
     "enabled": f.boolean,

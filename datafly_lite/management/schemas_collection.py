@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from datafly_lite.errors import Refused
 from datafly_lite.management.schemas import Instant
@@ -116,6 +116,13 @@ class ChallengeAsk(Struct):
     pipeline_key: str
 
 
+class CrossDomainAsk(Struct):
+    """Where the visitor is about to go, who must be known by the cookie `_dfid`."""
+
+    pipeline_key: str
+    to: str
+
+
 class Accepted(Struct, kw_only=True):
     """`deduplicated`: an event with this messageId was taken in the last 7 days, and counts once."""
 
@@ -147,6 +154,15 @@ class Challenge(Struct):
     success: Done
     token: str
     expires_at: Instant
+
+
+class CrossDomain(Struct):
+    """For the parameter of a link to `to`, once, for two minutes. Null where nobody is to be handed over."""
+
+    success: Done
+    token: str | None
+    expires_at: Instant | None
+    parameter: str
 
 
 class SegmentSettings(Struct, rename="camel"):
@@ -184,6 +200,16 @@ class PixelQuery(Struct):
     gid: Annotated[str, Meta(description="The groupId.")] | UnsetType = UNSET
     ts: Annotated[str, Meta(description="Milliseconds since 1970.")] | UnsetType = UNSET
     mid: Annotated[str, Meta(description="The messageId.")] | UnsetType = UNSET
+
+
+class SyncQuery(Struct):
+    """A link to another site, which its visitor follows through here."""
+
+    wk: Annotated[str, Meta(description="The pipeline's key.")]
+    to: Annotated[str, Meta(description="Where to go: https:// or http://, a listed host.")]
+    from_: Annotated[str, Meta(description="The site that the link is on.")] | UnsetType = field(
+        default=UNSET, name="from"
+    )
 
 
 class CommandersActQuery(Struct):

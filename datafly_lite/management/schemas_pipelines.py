@@ -49,11 +49,12 @@ class BuilderConfig(Struct, forbid_unknown_fields=True):
 
 
 class IdentityConfig(Struct, forbid_unknown_fields=True):
-    """How visitors are known across domains."""
+    """How visitors are known across domains, and by their device where a pipeline asks for that."""
 
     cross_domain_enabled: bool | UnsetType = UNSET
     cross_domain_domains: Annotated[list[Host], Meta(max_length=100)] | UnsetType = UNSET
     vendor_sync: FreeObject | UnsetType = UNSET
+    device_recognition: bool | UnsetType = UNSET
 
 
 class _Changeable(Struct, forbid_unknown_fields=True):
