@@ -30,7 +30,7 @@ Stamp = tuple[int, int, int]
 
 
 class GeoDatabase:
-    """One reading of the file. `problem` says why a newer one could not be taken up; None where all is well."""
+    """One reading of the file. `problem` says why a newer one could not be taken up; mostly it is None."""
 
     def __init__(self, path: Path, stamp: Stamp, reader: maxminddb.Reader) -> None:
         self._path = path
