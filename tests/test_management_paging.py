@@ -203,6 +203,23 @@ def sources(admin: Admin) -> List:
     return List("/sources", create, lambda key: admin.ok("DELETE", f"/sources/{key}"))
 
 
+def data_layer_versions(admin: Admin) -> List:
+    def save() -> object:
+        rules = [{"condition": f"event = 'n{next(NUMBERS)}'", "action": "drop"}]
+        return admin.ok("PUT", "/data-layer", {"config": {"routing_rules": rules}})
+
+    return List("/data-layer/versions", save, None, "version")
+
+
+def consent_settings_versions(admin: Admin) -> List:
+    def save() -> object:
+        return admin.ok(
+            "PUT", "/consent-settings", {"config": {"mapping": {f"C{next(NUMBERS)}": "marketing"}}}
+        )
+
+    return List("/consent-settings/versions", save, None, "version")
+
+
 LISTS: dict[str, Callable[[Admin], List]] = {
     "/integration-templates": templates,
     "/integration-templates/{integration_id}/revisions": revisions,
@@ -218,6 +235,8 @@ LISTS: dict[str, Callable[[Admin], List]] = {
     "/api-keys": api_keys,
     "/audit-logs": audit_logs,
     "/sources": sources,
+    "/data-layer/versions": data_layer_versions,
+    "/consent-settings/versions": consent_settings_versions,
 }
 NOT_IN_PAGES_OF_THIS_KIND = {"/pipelines", "/catalog"}
 """The first by limit and offset (seed 001), the second never changes."""

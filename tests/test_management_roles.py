@@ -13,7 +13,7 @@ from management_kit import ROLES, Admin, error_of, running_admin
 
 WEBHOOK = {"vendor": "webhook", "config": {"url": "https://example.com/hook"}}
 REFUSED_FOR_ANOTHER_REASON = {"/auth/password": (401,), "/pipelines/{pipeline_id}/collector/download": (404,)}
-NOTHING_TO_CHANGE = ("/auth/password", "/dead-letters", "/dead-letters/replay")
+NOTHING_TO_CHANGE = ("/auth/password", "/dead-letters", "/dead-letters/replay", "/expressions/check")
 GUARDED = [operation for operation in OPERATIONS if operation.role]
 
 
@@ -78,6 +78,7 @@ class Things:
             "{src_id}": self.pipeline_id.replace("pip_", "src_"),
             "{user_id}": self.invited_id,
             "{key_id}": self.key_id,
+            "{version}": "0",
             "{message_id:path}": self.message_id,
         }
         path = operation.path
@@ -110,6 +111,9 @@ class Things:
             ("POST", "/users"): {"email": self.address(), "role": "viewer"},
             ("PUT", "/users/{user_id}"): {"role": "editor"},
             ("POST", "/api-keys"): {"name": "By role", "role": "viewer"},
+            ("PUT", "/data-layer"): {"config": {"custom_js": {"description": self.message_id}}},
+            ("PUT", "/consent-settings"): {"config": {"mapping": {self.message_id: "marketing"}}},
+            ("POST", "/expressions/check"): {"expression": "event = 'A'"},
             ("POST", "/dead-letters/replay"): {"filter": {}},
             ("DELETE", "/dead-letters"): {"filter": {}},
         }
@@ -124,7 +128,7 @@ def state(admin: Admin) -> bytes:
 def _dump(connection: Any) -> bytes:
     tables = (
         *("pipelines", "integrations", "revisions", "pipeline_integrations", "deliveries"),
-        "webhook_sources",
+        *("webhook_sources", "data_layers", "consent_settings"),
     )
     rows = [[tuple(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables]
     builds = [row["id"] for row in connection.execute("SELECT id FROM collector_builds")]

@@ -74,7 +74,7 @@ def test_every_action_has_words() -> None:
 
 def test_an_action_of_another_version_is_its_own_words() -> None:
     assert words_of("auth.login") == "Logged in"
-    assert words_of("data_layer.updated") == "Data layer updated"
+    assert words_of("brand.updated") == "Brand updated"
 
 
 def test_objects_are_told_value_by_value() -> None:

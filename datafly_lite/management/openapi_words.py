@@ -32,6 +32,9 @@ TAGS = {
     "integration-templates": "A vendor with its settings. These change by new revisions.",
     "integrations": "Integrations on a pipeline, each pinned to a revision.",
     "webhook-sources": "Third parties that post their own events.",
+    "data-layer": "The rules for every event of every pipeline. Each save is a version, which never changes.",
+    "consent-settings": "What is said of consent: codes, what holds unsaid, what must be agreed to.",
+    "expressions": "The language of conditions and mappings.",
     "events": "Events that were taken, and the whole way of each.",
     "deliveries": "An event and an integration: where it stands.",
     "integrations-health": "How every attached integration does.",
@@ -108,4 +111,5 @@ PARAMETERS = {
     "anonymous_id": "The visitor's anonymousId; a slash in it may stay as it is.",
     "user_id": "The user's id.",
     "key_id": "The API key's id.",
+    "version": "The version's number; 0 is the program's defaults.",
 }

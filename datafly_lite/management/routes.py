@@ -13,9 +13,11 @@ from datafly_lite.management import handlers as h
 from datafly_lite.management import handlers_figures as figures
 from datafly_lite.management import handlers_identities as visitors
 from datafly_lite.management import handlers_people as users
+from datafly_lite.management import handlers_rules as rules
 from datafly_lite.management import handlers_sources as legacy
 from datafly_lite.management import schemas_accounts as people
 from datafly_lite.management import schemas_audit_logs as audit
+from datafly_lite.management import schemas_data_layer as layers
 from datafly_lite.management import schemas_events as events
 from datafly_lite.management import schemas_identities as identities
 from datafly_lite.management import schemas_integrations as integrations
@@ -173,6 +175,30 @@ OPERATIONS = (
               "Change a webhook source's fields", webhooks.WebhookSource, takes=webhooks.WebhookSourceChange),
     Operation("DELETE", "/webhook-sources/{source_id}", "admin", h.delete_webhook_source,
               "Delete a webhook source", None),
+    #
+    Operation("GET", "/data-layer", "viewer", rules.get_data_layer,
+              "Get the rules for every event", layers.DataLayerVersion),
+    Operation("PUT", "/data-layer", "admin", rules.replace_data_layer,
+              "Replace the rules for every event, all of them; in force at once", layers.DataLayerVersion,
+              takes=layers.DataLayerReplacement, errors=("CONFLICT",)),
+    Operation("GET", "/data-layer/versions", "viewer", rules.list_data_layer_versions,
+              "List the versions of the data layer, newest first", Page[layers.VersionSummary],
+              query=PageQuery),
+    Operation("GET", "/data-layer/versions/{version}", "viewer", rules.get_data_layer_version,
+              "Get a version of the data layer", layers.DataLayerVersion),
+    Operation("GET", "/consent-settings", "viewer", rules.get_consent_settings,
+              "Get what is said of consent", layers.ConsentSettingsVersion),
+    Operation("PUT", "/consent-settings", "admin", rules.replace_consent_settings,
+              "Replace what is said of consent, all of it; in force at once", layers.ConsentSettingsVersion,
+              takes=layers.ConsentSettingsReplacement, errors=("CONFLICT",)),
+    Operation("GET", "/consent-settings/versions", "viewer", rules.list_consent_settings_versions,
+              "List the versions of the consent settings, newest first", Page[layers.VersionSummary],
+              query=PageQuery),
+    Operation("GET", "/consent-settings/versions/{version}", "viewer", rules.get_consent_settings_version,
+              "Get a version of the consent settings", layers.ConsentSettingsVersion),
+    Operation("POST", "/expressions/check", "viewer", rules.check_expression,
+              "Say whether an expression can be read, and where not", layers.ExpressionCheck,
+              takes=layers.ExpressionToCheck),
     #
     Operation("GET", "/events", "viewer", h.list_events,
               "Find events, newest first", Page[events.EventSummary], query=events.EventFilters),
