@@ -12,21 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from datafly_lite.engine_steps import (
-    TYPES,
-    AnyStep,
-    CustomJs,
-    Draft,
-    Field,
-    Moment,
-    OnError,
-    Problem,
-    StepRun,
-    assign,
-    fields_of,
-    run_of,
-    script_words,
-)
+from datafly_lite.engine_fields import Draft, Field, Moment, Problem, assign, fields_of
+from datafly_lite.engine_scripts import script_words
+from datafly_lite.engine_steps import TYPES, AnyStep, CustomJs, OnError, StepRun, run_of
 from datafly_lite.errors import AdminError, ScriptError, StepFailed
 from datafly_lite.event_names import canonical, snake
 from datafly_lite.events import Event

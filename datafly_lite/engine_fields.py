@@ -1,0 +1,177 @@
+"""Where the values of a revision's steps go, and where they come from.
+
+A destination that begins with `event.` is the canonical event's; all others build the payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from datafly_lite.errors import ExpressionError, StepFailed
+from datafly_lite.events import Event
+from datafly_lite.expressions import Expression, Scope, compile_expression
+from datafly_lite.expressions_functions import to_boolean, to_number
+from datafly_lite.expressions_values import rounded, text_of
+from datafly_lite.paths import ATTRIBUTES, Path, kind, parse, put, put_event, read, read_event
+
+MOST_FIELDS = 200
+KEPT = ("type", "messageId", "receivedAt")
+"""What nothing may change of an event: its kind, its idempotency id, and when the product took it."""
+
+OnMissing = Literal["skip", "null", "drop", "fail"]
+Kind = Literal["string", "number", "integer", "boolean", "array", "object"]
+
+Problem = tuple[str, str]
+"""A field, as in `condition` or `mappings["user.id"]`, and what is wrong with it."""
+
+
+class Draft(msgspec.Struct):
+    """An integration's own copy of the event, and the payload that its steps build.
+
+    `replaces`: the payload is the whole body; else it is merged over the one that the vendor makes.
+    """
+
+    event: Event
+    payload: dict[str, Any] = {}
+    replaces: bool = False
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What stands for the clock and for chance: the same on every attempt and every replay of an event."""
+
+    now_ms: int
+    seed: str
+
+
+class Destination(NamedTuple):
+    """Where a value goes: into the event, or into the payload."""
+
+    text: str
+    path: Path
+    is_event: bool
+
+    def read(self, draft: Draft) -> Any:
+        """What is there now, or MISSING."""
+        return read_event(draft.event, self.path) if self.is_event else read(draft.payload, self.path)
+
+    def put(self, draft: Draft, value: Any) -> None:
+        """Raises StepFailed where it cannot be written."""
+        if self.is_event:
+            put_event(draft.event, self.path, value)
+        else:
+            draft.payload = put(draft.payload, self.path, value)
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An expression whose value becomes the type."""
+
+    expression: str
+    type: Kind | None = None
+
+
+class Field(NamedTuple):
+    """A destination, the value that goes there, and what the value must become."""
+
+    to: Destination
+    source: Expression
+    type: Kind | None = None
+
+
+def destination(text: str) -> Destination:
+    """`event.properties.price` is the event's, all else the payload's. Raises ExpressionError."""
+    path = parse(text)
+    if text.startswith("payload."):
+        raise ExpressionError("a field of the payload is written without payload. before it", 1)
+    if not text.startswith("event."):
+        if not isinstance(path.parts[0], str):
+            raise ExpressionError("a payload is an object: begin with a name", 1)
+        return Destination(text, path, False)
+    below = path.below()
+    root = str(below.parts[0])
+    if root not in ATTRIBUTES:
+        raise ExpressionError(f"an event has no field {root}; its own are below event.properties", 7)
+    if root in KEPT:
+        raise ExpressionError(f"{root} of an event stays as it is", 7)
+    return Destination(text, Path(text, below.parts), True)
+
+
+def source(text: Any, *, has_value: bool = False) -> Expression:
+    """Raises ExpressionError; `value` is offered inside a transform only."""
+    if not isinstance(text, str):
+        raise ExpressionError("must be text: an expression such as event.userId, 'a text' or 5, in quotes", 1)
+    expression = compile_expression(text)
+    if "value" in expression.roots and not has_value:
+        raise ExpressionError("value stands for something in a transform only", text.index("value") + 1)
+    return expression
+
+
+def fields_of(given: Mapping[str, Any], at: str, problems: list[Problem]) -> dict[str, Field]:
+    """destination -> expression or `{expression, type}`."""
+    found: dict[str, Field] = {}
+    for text, value in given.items():
+        try:
+            found[text] = _field(text, value, has_value=False)
+        except ExpressionError as error:
+            problems.append(problem_of(f'{at}["{text}"]', error))
+    if len(given) > MOST_FIELDS:
+        problems.append((at, f"has at most {MOST_FIELDS} fields"))
+    return found
+
+
+def _field(text: str, value: Any, *, has_value: bool) -> Field:
+    to = destination(text)
+    if not isinstance(value, dict):
+        return Field(to, source(value, has_value=has_value))
+    try:
+        computed = msgspec.convert(value, Computed)
+    except msgspec.ValidationError as error:
+        raise ExpressionError(str(error), 1) from None
+    return Field(to, source(computed.expression), computed.type)
+
+
+def problem_of(field: str, error: ExpressionError) -> Problem:
+    return field, f"at character {error.position}: {error}"
+
+
+def converted(value: Any, wanted: Kind | None) -> Any:
+    """The value as the type; NULL stays NULL. Raises StepFailed."""
+    if value is None or wanted is None:
+        return value
+    match wanted:
+        case "string":
+            return text_of(value)
+        case "number":
+            return to_number(value)
+        case "integer":
+            return rounded(to_number(value), 0)
+        case "boolean":
+            return to_boolean(value)
+        case _:
+            if not isinstance(value, list if wanted == "array" else dict):
+                raise StepFailed(f"an {wanted} is needed, not {kind(value)}")
+            return value
+
+
+def scope_of(draft: Draft, moment: Moment, value: Any = None) -> Scope:
+    """What an expression of the step may look at."""
+    return Scope(draft.event, draft.payload, value, moment.now_ms)
+
+
+def assign(fields: list[Field], on_missing: OnMissing, draft: Draft, moment: Moment) -> Draft | str:
+    """Put each value in its place."""
+    for field in fields:
+        try:
+            value = converted(field.source.evaluate(scope_of(draft, moment)), field.type)
+            if value is None and on_missing != "null":
+                if on_missing == "drop":
+                    return f"{field.to.text}: nothing is there"
+                if on_missing == "fail":
+                    raise StepFailed("nothing is there")
+                continue
+            field.to.put(draft, value)
+        except StepFailed as error:
+            raise StepFailed(f"{field.to.text}: {error}") from None
+    return draft
