@@ -26,6 +26,9 @@ from datafly_lite.vendors.declaration import PARAMETER
 
 COOKIE_DOMAIN = re.compile(r"\.?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
+AttachmentRow = sqlite3.Row | Mapping[str, Any]
+"""The columns of store/configuration.ATTACHMENTS."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -43,7 +46,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     config: dict[str, Any]
     consent_categories: tuple[str, ...]
-    """What the visitor must not have refused, in the product's words: the revision's own, else the vendor's."""
+    """What the visitor must not have refused, as canonical names: the revision's own, else the vendor's."""
     missing_parameters: tuple[str, ...] = ()
     """Pipeline parameters that the revision asks for and the pipeline lacks."""
     secrets: tuple[str, ...]
@@ -125,8 +128,8 @@ class LiveConfiguration:
         for listener in self._listeners:
             listener(self.current)
 
-    def attachment_of(self, row: sqlite3.Row) -> Attachment:
-        """A row of store/configuration.attachment, such as one with a revision of earlier."""
+    def attachment_of(self, row: AttachmentRow) -> Attachment:
+        """A row of store/configuration.attachment, such as one with a revision of earlier or of none yet."""
         return _attachment(row, self.current.rules, self._keyring)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]], interval_s: float = 5.0) -> None:
@@ -225,7 +228,7 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...], keyring: Ke
     )
 
 
-def _attachment(row: sqlite3.Row, rules: Rules, keyring: Keyring) -> Attachment:
+def _attachment(row: AttachmentRow, rules: Rules, keyring: Keyring) -> Attachment:
     parameters = msgspec.json.decode(row["parameters"])
     secrets = msgspec.json.decode(keyring.decrypt(row["secrets_ciphertext"]))
     config = {**msgspec.json.decode(row["config"]), **secrets}
@@ -253,7 +256,7 @@ def _attachment(row: sqlite3.Row, rules: Rules, keyring: Keyring) -> Attachment:
     )
 
 
-def _engine(row: sqlite3.Row, config: Mapping[str, Any]) -> tuple[Engine | None, str]:
+def _engine(row: AttachmentRow, config: Mapping[str, Any]) -> tuple[Engine | None, str]:
     """The steps made ready, or why they cannot be."""
     steps, events = config.get("steps") or [], config.get("events") or {}
     if not steps and not events:

@@ -21,6 +21,7 @@ from datafly_lite.auth_passwords import HASHER
 from datafly_lite.clock import new_id, system_clock
 from datafly_lite.collector.builder import CollectorBuilder
 from datafly_lite.configuration import LiveConfiguration
+from datafly_lite.delivery.preview import Preview
 from datafly_lite.events import Arrival, Envelope
 from datafly_lite.gateway import event_of, limits
 from datafly_lite.keyring import Keyring
@@ -29,8 +30,10 @@ from datafly_lite.log import Log
 from datafly_lite.management.routes import routes
 from datafly_lite.management.stream import RECHECK_S
 from datafly_lite.metrics import Metrics
+from datafly_lite.processor.dry_runner import DryRunner
 from datafly_lite.processor.explaining import Tracer
 from datafly_lite.processor.processor import Processor
+from datafly_lite.processor.state import nowhere
 from datafly_lite.services import Services
 from datafly_lite.settings import Settings
 from datafly_lite.store import Store, accounts
@@ -195,6 +198,7 @@ async def _admin(settings: Settings, store: Store, address: str) -> Admin:
         builder=CollectorBuilder(store, live, clock),
         live=live,
         trace=Tracer(store, configuration, log.record).trace,
+        dry_run=DryRunner(store, configuration, log.record, Preview, nowhere).run,
         alone=processor.alone,
         wake_delivery=woken.extend,
         readiness=_nothing_to_say,

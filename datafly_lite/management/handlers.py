@@ -13,6 +13,7 @@ from datafly_lite.management import (
     audit_logs,
     collector,
     dead_letters,
+    dry_run,
     events,
     integrations,
     pipelines,
@@ -212,6 +213,13 @@ async def update_attachment(call: Call) -> Response:
 async def detach(call: Call) -> Response:
     await integrations.detach(call.services, call.path("pipeline_id"), call.path("pi_id"))
     return no_content()
+
+
+# ── dry run ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def try_change(call: Call) -> Response:
+    return answer(await dry_run.dry_run(call.services, await call.fields()))
 
 
 # ── webhook sources ──────────────────────────────────────────────────────────────────────────

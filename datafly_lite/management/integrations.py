@@ -199,7 +199,7 @@ def _create_revision(
     integration = found_integration(connection, integration_id)
     number = (integration["latest_revision"] or 0) + 1
     vendor, base = VENDORS[integration["vendor"]], columns.get("base_revision", number - 1)
-    previous, kept = _base_revision(connection, integration_id, base, keyring)
+    previous, kept = base_revision(connection, integration_id, base, keyring)
     config, secrets = split_secrets(vendor, columns["config"], kept)
     check_kept_secrets(vendor, columns["config"], previous)
     row = {
@@ -220,7 +220,7 @@ def _changes_of_revision(
 ) -> dict[str, auditing.Change]:
     """Against the newest one before it, whichever it was made from: that is what it takes the place of."""
     number = made["revision_number"] - 1
-    config, kept = _base_revision(connection, made["integration_id"], number, keyring)
+    config, kept = base_revision(connection, made["integration_id"], number, keyring)
     before = {"revision_number": number or None, "config": config, "change_summary": ""}
     shown = {name: made[name] for name in before}
     others = [name for name, secret in secrets.items() if kept.get(name, secret) != secret]
@@ -231,7 +231,7 @@ def _changes_of_revision(
     }
 
 
-def _base_revision(
+def base_revision(
     connection: sqlite3.Connection, integration_id: str, number: int, keyring: Keyring
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """(config, secrets); both empty before the first revision, number 0."""

@@ -31,6 +31,7 @@ TAGS = {
     "catalog": "The vendors that events can go to, and what each asks for.",
     "integration-templates": "A vendor with its settings. These change by new revisions.",
     "integrations": "Integrations on a pipeline, each pinned to a revision.",
+    "dry-run": "What a change would make of events, before it is saved.",
     "webhook-sources": "Third parties that post their own events.",
     "data-layer": "The rules for every event of every pipeline. Each save is a version, which never changes.",
     "consent-settings": "What is said of consent: codes, what holds unsaid, what must be agreed to.",

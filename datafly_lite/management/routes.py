@@ -9,6 +9,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from datafly_lite.auth_limits import Ceiling
+from datafly_lite.dry_run import DryRun
 from datafly_lite.management import handlers as h
 from datafly_lite.management import handlers_figures as figures
 from datafly_lite.management import handlers_identities as visitors
@@ -18,6 +19,7 @@ from datafly_lite.management import handlers_sources as legacy
 from datafly_lite.management import schemas_accounts as people
 from datafly_lite.management import schemas_audit_logs as audit
 from datafly_lite.management import schemas_data_layer as layers
+from datafly_lite.management import schemas_dry_run as trials
 from datafly_lite.management import schemas_events as events
 from datafly_lite.management import schemas_identities as identities
 from datafly_lite.management import schemas_integrations as integrations
@@ -164,6 +166,10 @@ OPERATIONS = (
               "Get a revision", integrations.Revision),
     Operation("GET", "/integration-templates/{integration_id}/revisions/{old}/diff/{new}",
               "viewer", h.diff_revisions, "Compare two revisions", RevisionDiff),
+    #
+    Operation("POST", "/dry-run", "editor", h.try_change,
+              "Try a change on real or given events; nothing is changed, nothing sent", DryRun,
+              takes=trials.NewDryRun),
     #
     Operation("GET", "/webhook-sources", "viewer", h.list_webhook_sources,
               "List webhook sources, oldest first", Page[webhooks.WebhookSource], query=PageQuery),
