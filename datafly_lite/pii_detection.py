@@ -5,7 +5,8 @@ What is taken for one, and what is not, because ids, times, prices and article n
 - **E-mail**: `name@host.tld`, except where the tld is a file's (`logo@2x.png`).
 - **Phone**: `+` and 7 to 15 digits (E.164) with or without separators; three groups as in North America
   (`(650) 555-1212`, `650-555-1212`, `1.650.555.1212`); a 0 and 8 to 12 further digits in at least two groups
-  (`020 7946 0958`, `0171/1234567`, `0049 171 1234567`), but no date. Digits without a separator and a `+` are never a phone.
+  (`020 7946 0958`, `0171/1234567`, `0049 171 1234567`), but no date. Digits with neither a `+` nor a
+  separator are never a phone; an order id that is written like one is taken for it.
 - **Card**: 13 to 19 digits, alone or in groups by spaces or hyphens, with a prefix and a length of a card
   network (ISO/IEC 7812) and the right Luhn digit; but no 13 digits that are a valid EAN.
 
@@ -26,7 +27,9 @@ EMAIL = re.compile(
 PHONE = re.compile(
     r"(?<![\w.+])\+\d(?:[ .\-/()+]{0,2}\d){6,14}(?!\d)"
     r"|(?<![\w.+\-/])(?:1[-. ])?(?:\(\d{3}\)[ +]?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-]|[.:]\d)"
-    r"|(?<![\w.+\-/,])(?:\(?0[1-9]\d{0,3}\)?(?:[ /-]\d{2,8}){1,5}|00[1-9]\d{0,2}(?: \d{2,8}){2,5})"
+    r"|(?<![\w.+\-/,])"
+    r"(?:(?:\(0[1-9]\d{0,3}\) ?|0[1-9]\d{0,3}[ /-])\d{2,8}(?:[ /-]\d{2,8}){0,4}"
+    r"|00[1-9]\d{0,2}(?: \d{2,8}){2,5})"
     r"(?![\w-]|[.:,/]\d)",
 )
 CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-]|[.,]\d)")
@@ -38,7 +41,7 @@ DATE = re.compile(r"\d{1,2}([ /-])\d{1,2}\1(?:(?:19|20)\d{2}|\d{2}(?!\1))\b")
 NOT_DIGITS = re.compile(r"\D+")
 SEGMENT = re.compile(r"[^?&=#;/\s]+")
 ENCODED = re.compile(r"%[0-9a-fA-F]{2}|\+")
-MAYBE = re.compile(r"@|%40|\d(?:\D{0,5}\d){6}", re.IGNORECASE)
+MAYBE = re.compile(r"@|%(?:25)*40|\d(?:\D{0,5}\d){6}", re.IGNORECASE)
 
 DEEPEST_ENCODING = 3
 """A URL in a parameter of a URL in a parameter."""

@@ -289,6 +289,17 @@ def test_an_engine_that_somebody_ended_is_started_again() -> None:
     assert_works()
 
 
+def test_a_script_that_crashes_the_engine_is_told_so() -> None:
+    pid = engine_pid()
+    found: list[ScriptError] = []
+    thread = threading.Thread(target=lambda: found.append(failure_in("new Array(2 ** 32 - 1).sort()")))
+    thread.start()
+    os.kill(pid, signal.SIGSEGV)
+    thread.join()
+    assert str(found[0]).startswith("it crashed the engine")
+    assert_works()
+
+
 def test_an_engine_ends_when_its_server_is_gone() -> None:
     engine = Engine()
     engine.ask(CHECK, b"function process() {}", b"[0, 1, 2, 3, 4]")
