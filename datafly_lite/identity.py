@@ -13,6 +13,8 @@ apart again (its issues 5527 and 11873).
 - group says whose the visitor is, and so whose its user is, until another group or another user.
 
 Links are taken in the order of arrival; what is known of vendors' ids goes by the time of the event.
+A client's own reset() is not seen: the visitor's cookie outlives it, and names the former user until the
+next identify.
 """
 
 from __future__ import annotations
@@ -110,6 +112,17 @@ def after(
     ids = vendor_ids.merged(known.vendor_ids, found, at_ms, names)
     is_same = (user_id, group_id) == (known.user_id, known.group_id) and ids is known.vendor_ids
     return known if is_same else Known(user_id, group_id, ids)
+
+
+def carried(event: Event, known: Known) -> tuple[str | None, str | None]:
+    """The userId and groupId that an event goes on with: its own, else what is known of its visitor.
+
+    An id of nobody is as good as none. The group of one user is not put on an event that names another.
+    """
+    user_id = event.user_id if is_user_id(event.user_id) else known.user_id
+    if event.group_id is not None and not is_nonsense(event.group_id):
+        return user_id, event.group_id
+    return user_id, known.group_id if known.user_id in (None, user_id) else None
 
 
 def _user_of(event: Event, known: Known) -> str | None:

@@ -58,6 +58,25 @@ def test_a_group_is_the_visitors_and_so_its_users() -> None:
     assert identity.after(event("group", group_id="g-2"), known) == Known("u-1", "g-2")
 
 
+@pytest.mark.parametrize(
+    ("fields", "known", "expected"),
+    [
+        ({}, NOBODY, (None, None)),
+        ({}, Known("u-1", "g-1"), ("u-1", "g-1")),
+        ({"user_id": "u-1"}, Known("u-1", "g-1"), ("u-1", "g-1")),
+        ({"user_id": "u-2"}, Known("u-1", "g-1"), ("u-2", None)),
+        ({"user_id": "u-2", "group_id": "g-2"}, Known("u-1", "g-1"), ("u-2", "g-2")),
+        ({"user_id": "u-2"}, Known(None, "g-1"), ("u-2", "g-1")),
+        ({"user_id": "undefined", "group_id": "null"}, Known("u-1", "g-1"), ("u-1", "g-1")),
+        ({"user_id": "undefined", "group_id": "null"}, NOBODY, (None, None)),
+    ],
+)
+def test_later_events_carry_what_is_known_of_their_visitor(
+    fields: dict[str, Any], known: Known, expected: tuple[str | None, str | None]
+) -> None:
+    assert identity.carried(event("track", **fields), known) == expected
+
+
 # ── PostHog's failures, by the number of their issue ─────────────────────────────────────────
 
 
