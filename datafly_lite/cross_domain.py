@@ -16,11 +16,11 @@ LONGEST_TOKEN = 1_024
 
 ADDRESS = re.compile(
     r"https?://(?P<host>[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 """No user name, no backslash before the path, no host but a plain one: what browsers and this program
 could read as two different hosts is no address (reliability.md, case 110)."""
-UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+UNSAFE = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -38,14 +38,14 @@ def target(text: str) -> Target:
     found = None if UNSAFE.search(text) else ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found["port"] or 80) < 65_536:
         raise ValueError("must be a whole address that starts with https:// or http://")
-    return Target(quote(text, safe=ASCII, errors="replace"), found["host"].lower())
+    return Target(quote(text, safe=ASCII), found["host"].lower())
 
 
 def with_token(url: str, token: str) -> str:
     """The address with the token as its last parameter, in place of any that it had."""
     address, sign, fragment = strip_token(url).partition("#")
-    joint = ("" if address.endswith("?") else "&") if "?" in address else "?"
-    return f"{address}{joint}{PARAMETER}={token}{sign}{fragment}"
+    base, _, query = address.partition("?")
+    return f"{base}?{query}{'&' if query else ''}{PARAMETER}={token}{sign}{fragment}"
 
 
 def strip_token(url: str) -> str:

@@ -51,7 +51,7 @@ class Crossing:
         """
         asked = dict(callers.parameters(call.query))
         pipeline = self._admit(call, asked.get("wk", ""))
-        target = _listed(pipeline, _utf8(asked.get("to", "")))
+        target = _listed(pipeline, asked.get("to", ""))
         if "from" in asked:
             _check_from(pipeline, asked["from"], dev=self._settings.dev)
         handover = await self._handover(call, pipeline, target)
@@ -110,11 +110,3 @@ def _check_from(pipeline: Pipeline, given: str, *, dev: bool) -> None:
         _is_listed(pipeline, host) or origins.is_allowed(pipeline, f"https://{host}", dev=dev)
     ):
         raise Refused("invalid_payload", "from is none of this pipeline's sites")
-
-
-def _utf8(text: str) -> str:
-    """A value of a query string, which was read byte by byte. What is no UTF-8 stays as it is."""
-    try:
-        return text.encode("latin-1").decode()
-    except UnicodeError:
-        return text
