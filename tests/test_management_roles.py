@@ -13,7 +13,9 @@ from management_kit import ROLES, Admin, error_of, running_admin
 
 WEBHOOK = {"vendor": "webhook", "config": {"url": "https://example.com/hook"}}
 REFUSED_FOR_ANOTHER_REASON = {"/auth/password": (401,), "/pipelines/{pipeline_id}/collector/download": (404,)}
-NOTHING_TO_CHANGE = ("/auth/password", "/dead-letters", "/dead-letters/replay", "/expressions/check")
+NOTHING_TO_CHANGE = (
+    *("/auth/password", "/dead-letters", "/dead-letters/replay", "/expressions/check", "/dry-run"),
+)
 GUARDED = [operation for operation in OPERATIONS if operation.role]
 
 
@@ -37,6 +39,9 @@ class Things:
         )
         self.attachment_id = attached["id"]
         admin.process(self.pipeline_id, {"type": "track", "event": "Roles", "messageId": f"roles-{count}"})
+        self.anonymous_id = new_id("visitor")
+        linking = {"type": "identify", "userId": "somebody", "anonymousId": self.anonymous_id}
+        admin.process(self.pipeline_id, {**linking, "messageId": f"linked-{count}"})
         self.message_id = f"roles-{count}"
         self.delivery_id = admin.ok("GET", f"/deliveries?pipeline_id={self.pipeline_id}")["data"][0]["id"]
         self.count = count
@@ -80,6 +85,8 @@ class Things:
             "{key_id}": self.key_id,
             "{version}": "0",
             "{message_id:path}": self.message_id,
+            "{anonymous_id:path}": self.anonymous_id,
+            "{user_id:path}": "somebody",
         }
         path = operation.path
         for name, value in values.items():
@@ -100,6 +107,7 @@ class Things:
             ("PUT", "/integration-templates/{integration_id}"): {"description": f"Told {self.count}"},
             ("POST", "/integration-templates"): {"name": f"by role {self.count}", **WEBHOOK},
             ("POST", "/integration-templates/{integration_id}/revisions"): {"config": WEBHOOK["config"]},
+            ("POST", "/dry-run"): {"pipeline_id": self.pipeline_id, **WEBHOOK, "last": 1},
             ("POST", "/webhook-sources"): {
                 "pipeline_id": self.pipeline_id,
                 "name": "By role",
@@ -128,7 +136,7 @@ def state(admin: Admin) -> bytes:
 def _dump(connection: Any) -> bytes:
     tables = (
         *("pipelines", "integrations", "revisions", "pipeline_integrations", "deliveries"),
-        *("webhook_sources", "data_layers", "consent_settings"),
+        *("webhook_sources", "data_layers", "consent_settings", "identity_links"),
     )
     rows = [[tuple(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables]
     builds = [row["id"] for row in connection.execute("SELECT id FROM collector_builds")]

@@ -42,6 +42,7 @@ BEYOND_SCHEMAS = (
     *("pipeline_id", "integration_id", "revision_id", "base_revision", "variant", "config"),
     *("domain", "identity_config", "js_builder_config"),
     *("signing_secret", "signature_header", "signature_encoding", "event_type_path", "mappings"),
+    *("data_layer", "consent_settings", "events", "now"),
 )
 """Fields whose values JSON Schema cannot tell: of what exists, vendors, hosts, JSONPaths, long numbers."""
 

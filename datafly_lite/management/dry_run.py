@@ -90,8 +90,9 @@ async def dry_run(services: Services, fields: Mapping[str, Any]) -> DryRun:
 def _check_together(given: Mapping[str, Any]) -> None:
     """A change of one kind, and one choice of events."""
     wrong = []
-    if any(name in given for name in RULES):
-        wrong += [(name, "does not go with a data layer") for name in OF_INTEGRATIONS if name in given]
+    if rules := [name for name in RULES if name in given]:
+        beside = ", ".join(name for name in OF_INTEGRATIONS if name in given)
+        wrong += [(name, f"does not go with {beside}") for name in rules if beside]
     elif "config" not in given:
         wrong.append(("config", "is required, or data_layer or consent_settings"))
     else:
