@@ -14,7 +14,7 @@ from datafly_lite.auth_passwords import HASHER
 from datafly_lite.clock import system_clock
 from datafly_lite.keyring import Keyring
 from datafly_lite.store import accounts
-from kit import OWNER_EMAIL, Answer, Server, open_store, request, running_server
+from kit import OWNER_EMAIL, Answer, Server, open_store, request, running_server, send_event, wait_until
 
 ROLES = ("viewer", "editor", "admin", "owner")
 SPARE_TOKENS = 500
@@ -100,4 +100,8 @@ def _furnished(server: Server) -> Tenant:
         "new": "1",
         "user_id": "usr_viewer",
     }
-    return Tenant(server, ids, pipeline["pipeline_key"])
+    linking = {"userId": "somebody", "anonymousId": "a-visitor", "messageId": "linking"}
+    send_event(server, pipeline["pipeline_key"], linking, "/v1/i")
+    tenant = Tenant(server, {**ids, "anonymous_id": "a-visitor"}, pipeline["pipeline_key"])
+    wait_until(lambda: tenant.call("GET", "/identities").json()["data"], "the visitor is known")
+    return tenant

@@ -287,7 +287,7 @@ def test_every_change_of_the_api_goes_through_the_audit_log() -> None:
         f"{path.name}: {line.strip()}"
         for path in sorted(MANAGEMENT.glob("*.py"))
         for line in path.read_text(encoding="utf-8").splitlines()
-        if re.search(r"store\.write(_batched)?\b", line)
+        if re.search(r"store\.write(_batched)?\b|services\.alone\b", line) and path.name != "auditing.py"
     ]
     assert found == []
     assert "audit.write(services.store" in (MANAGEMENT / "auditing.py").read_text(encoding="utf-8")

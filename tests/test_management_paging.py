@@ -19,6 +19,7 @@ from management_kit import Admin, running_admin
 URL = {"url": "https://example.com/"}
 NUMBERS = itertools.count()
 AT_FIRST, WALKS = 7, 3
+FAIL = "UPDATE events SET drop_reason = 'custom_js' WHERE pipeline_id = ?"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,39 @@ def refused(admin: Admin) -> List:
     )
 
 
+def failed(admin: Admin) -> List:
+    pipeline_id = pipeline(admin)
+
+    def fail() -> None:
+        """As the data layer's script does it."""
+        send(admin, pipeline_id)
+        write(admin, lambda connection: connection.execute(FAIL, (pipeline_id,)).close())
+
+    return List(
+        f"/dlq-events?pipeline_id={pipeline_id}",
+        fail,
+        lambda key: forget(admin, "events", "offset", key),
+        "offset",
+    )
+
+
+def identities(admin: Admin) -> List:
+    """New visitors come before, at and after where a walk stands."""
+    pipeline_id, chance = pipeline(admin), random.Random("visitors")
+
+    def come() -> None:
+        visitor = f"{chance.randrange(2**32):08x}"
+        fields = {"type": "track", "event": "A", "messageId": f"m{next(NUMBERS)}", "anonymousId": visitor}
+        admin.process(pipeline_id, fields)
+
+    return List(
+        "/identities",
+        come,
+        lambda key: forget(admin, "identities", "anonymous_id", key),
+        "anonymous_id",
+    )
+
+
 def users(admin: Admin) -> List:
     def invite() -> object:
         fields = {"email": f"u{next(NUMBERS)}@example.com", "role": "viewer"}
@@ -231,6 +265,8 @@ LISTS: dict[str, Callable[[Admin], List]] = {
     "/deliveries?status=pending": waiting,
     "/dead-letters": dead,
     "/refused-events": refused,
+    "/dlq-events": failed,
+    "/identities": identities,
     "/users": users,
     "/api-keys": api_keys,
     "/audit-logs": audit_logs,
