@@ -34,8 +34,12 @@ def is_asked(entry: Entry) -> bool:
     return (
         bool(identity.get("cross_domain_enabled") and TOKEN_MARK in entry.call.body)
         or devices.is_wanted(identity)
-        or (entry.visitor.takes_cookie and bool(vendor_cookies.asked_for(entry.pipeline)))
+        or (entry.visitor.takes_cookie and bool(_asked_vendors(entry)))
     )
+
+
+def _asked_vendors(entry: Entry) -> list[str]:
+    return vendor_cookies.asked_for(entry.pipeline.js_builder_config, entry.pipeline.identity_config)
 
 
 class Recognition:
@@ -150,7 +154,7 @@ def _with_vendor_cookies(entry: Entry, event: Event, choices: dict[str, bool]) -
     """A visitor who was known before has vendors' ids already: none are made anew."""
     is_new, (url, _) = entry.visitor.cookie is None, _addresses(event)
     values = vendor_cookies.values_of(
-        entry.pipeline,
+        _asked_vendors(entry),
         entry.vendor_cookies,
         vendor_cookies.Maker(entry.visitor.id, entry.received_at_ms, url if isinstance(url, str) else "")
         if is_new

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from datafly_lite import vendor_ids
-from datafly_lite.configuration import Pipeline
 from datafly_lite.gateway import cookies
 
 COOKIES_OF = {
@@ -42,12 +41,9 @@ ALIASES = {
 MOST_PARAMETERS = 100
 
 
-def asked_for(pipeline: Pipeline) -> list[str]:
-    """The cookies of the vendors that the pipeline names. `false` and `{"enabled": false}` are off."""
-    syncs = {
-        **_object(pipeline.js_builder_config.get("vendor_syncs")),
-        **_object(pipeline.identity_config.get("vendor_sync")),
-    }
+def asked_for(builder: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """The cookies of the vendors that a pipeline names. `false` and `{"enabled": false}` are off."""
+    syncs = {**_object(builder.get("vendor_syncs")), **_object(identity.get("vendor_sync"))}
     names = [name.lower().replace("-", "_") for name, sync in syncs.items() if _is_on(sync)]
     return [cookie for name in names for cookie in COOKIES_OF.get(ALIASES.get(name, name), ())]
 
@@ -60,9 +56,9 @@ def _is_on(sync: Any) -> bool:
     return sync is not False and not (isinstance(sync, dict) and sync.get("enabled") is False)
 
 
-def values_of(pipeline: Pipeline, had: Mapping[str, str], maker: Maker | None) -> dict[str, str]:
+def values_of(asked: list[str], had: Mapping[str, str], maker: Maker | None) -> dict[str, str]:
     """Cookie -> value to set: the browser's own, else, with a maker, a new one where there is a format."""
-    found = {name: had.get(name) or (maker.value(name) if maker else None) for name in asked_for(pipeline)}
+    found = {name: had.get(name) or (maker.value(name) if maker else None) for name in asked}
     return {name: value for name, value in found.items() if value}
 
 
