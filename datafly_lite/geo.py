@@ -86,6 +86,27 @@ class GeoDatabase:
         return _place(found) if isinstance(found, dict) else {}
 
 
+class Places:
+    """The operator's database, if there is one, as it is now: a newer file is taken up while running."""
+
+    def __init__(self, path: str) -> None:
+        """Raises SettingsError where there is a path and no database."""
+        self._database = GeoDatabase.open(path) if path else None
+        self._told: str | None = None
+
+    def lookup(self, ip: str) -> dict[str, str]:
+        """As GeoDatabase.lookup; `{}` without a database."""
+        return self._database.lookup(ip) if self._database else {}
+
+    def refresh(self) -> str | None:
+        """Take up a newer file, if there is one; why it could not be, once, else None."""
+        if self._database is None:
+            return None
+        self._database = self._database.refreshed()
+        told, self._told = self._told, self._database.problem
+        return self._told if self._told != told else None
+
+
 def _stamp(path: Path) -> Stamp:
     status = os.stat(path)
     return status.st_mtime_ns, status.st_size, status.st_ino

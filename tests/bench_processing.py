@@ -19,11 +19,12 @@ import msgspec
 from datafly_lite.consent import ConsentSettings
 from datafly_lite.data_layer import DataLayer, Rules, compiled
 from datafly_lite.events import Arrival, Envelope, Record
+from datafly_lite.gateway import event_of
 from datafly_lite.processor.passage import Inputs
 from datafly_lite.processor.runner import passage_of
 from datafly_lite.processor.steps import DATA_LAYER
 from datafly_lite.store import data_layers
-from path_kit import NOON_MS, PIPELINE, WITHIN, EventPath, event_of, open_path
+from path_kit import NOON_MS, PIPELINE, WITHIN, EventPath, open_path
 
 EVENTS = 20_000
 BATCH_EVENTS = 100

@@ -71,11 +71,17 @@ def without_reasons_of_dead(rows: Rows) -> Rows:
 # ── Under load, and killed ───────────────────────────────────────────────────────────────────
 
 
+VISITOR = "0b7c5a2e-5c1d-4f0a-9f5e-3f5b8f7a1c11"
+"""Of load.py's event."""
+
+
 def mixed(key: str, chance: random.Random) -> Iterator[Shot]:
     """Events, events that a visitor refused, ids that were sent before, and what is refused at the door."""
     sent: list[str] = []
     for message_id in new_message_ids():
-        body, kind = EVENT % ("2026-03-01T10:00:00.000Z", message_id), chance.random()
+        # Each of its own visitor: one who refused is not asked again.
+        body = EVENT % ("2026-03-01T10:00:00.000Z", message_id)
+        body, kind = body.replace(VISITOR, f"{len(sent):08x}{VISITOR[8:]}"), chance.random()
         used_key = "dk_unknown" if kind < 0.05 else key
         if 0.05 <= kind < 0.1:
             body = body[:-1]
@@ -255,8 +261,8 @@ def test_a_finished_delivery_still_counts_when_its_row_goes(site: Site) -> None:
 
 
 ANOTHER = """
-INSERT INTO deliveries SELECT 99, 99, pipeline_id, {}, status, reason, attempts, next_attempt_at_ms,
-                              created_at_ms, finished_at_ms, steps
+INSERT INTO deliveries SELECT 99, 99, pipeline_id, {}, revision_id, anonymous_id, status, reason, detail,
+                              attempts, next_attempt_at_ms, created_at_ms, finished_at_ms, steps
   FROM deliveries WHERE id = 2
 """
 """A delivery that nobody matched; to be filled in: the attachment's id."""

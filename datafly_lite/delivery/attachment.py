@@ -176,10 +176,11 @@ class Worker:
             rows.due, self._attachment.id, self._clock(), PAGE_ROWS, PAGE_BYTES, frozenset(self._under_way)
         )
         if cancellations != self._cancellations:  # some of it may have been cancelled during the read
-            return self._look_at(0)
+            self._look_at(0)
+            return
         self._page.extend(page.due)
         if page.next_due_at_ms is None:
-            return None
+            return
         latest_ms = self._clock() + self._longest_delay_ms
         if page.next_due_at_ms > latest_ms:
             # No delay is so long: the clock was ahead when it was set, and has been put right since.

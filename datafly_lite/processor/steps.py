@@ -16,6 +16,7 @@ import msgspec
 from datafly_lite import bots, consent, identity, pii, sessions, vendor_ids
 from datafly_lite.clock import iso
 from datafly_lite.configuration import Attachment
+from datafly_lite.engine_scripts import run_script, script_words
 from datafly_lite.errors import ScriptError, StepFailed
 from datafly_lite.events import DropReason, Event
 from datafly_lite.expressions import Expression, Scope
@@ -25,9 +26,6 @@ from datafly_lite.vendors import VENDORS
 
 Step = Callable[[Passage], bool | DropReason]
 IntegrationStep = Callable[[Passage, Attachment], bool | DropReason]
-
-UNCHANGED = ("messageId", "type", "receivedAt")
-"""What no script changes: an event stays the one that it is."""
 
 REQUIRED: dict[str, Callable[[Event], str | None]] = {
     "track": lambda event: None if event.event else "event",
@@ -170,16 +168,21 @@ def run_custom_js(passage: Passage) -> bool | DropReason:
     script = passage.rules.script
     if script is None:
         return False
-    before = msgspec.to_builtins(passage.event)
+    event = passage.event
     try:
-        after = script.run(before, _script_context(passage), seed=before["messageId"], now_ms=passage.at_ms)
-        if after is None:
-            passage.detail = "the script returned null"
-            return DropReason.FILTER
-        return _take(passage.event, before, after)
+        after = run_script(
+            script, event, _script_context(passage), seed=event.message_id, now_ms=passage.at_ms
+        )
     except (ScriptError, StepFailed) as error:
-        passage.detail = str(error)
+        passage.detail = script_words(error) if isinstance(error, ScriptError) else str(error)
         return DropReason.CUSTOM_JS if passage.rules.data_layer.custom_js.on_error == "fail" else False
+    if after is None:
+        passage.detail = "the script returned null"
+        return DropReason.FILTER
+    is_changed = after != event
+    for name in Event.__struct_fields__:
+        setattr(event, name, getattr(after, name))
+    return is_changed
 
 
 def route(passage: Passage) -> bool | DropReason:
@@ -192,19 +195,6 @@ def route(passage: Passage) -> bool | DropReason:
             passage.detail = f"rule {number}: {action}"
             return DropReason.ROUTING if action == "drop" else False
     return False
-
-
-def _take(event: Event, before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """The script's event in place of ours. Raises StepFailed where it is none."""
-    if after == before:
-        return False
-    try:
-        made = msgspec.convert({**after, **{name: before[name] for name in UNCHANGED}}, Event)
-    except msgspec.ValidationError as error:
-        raise StepFailed(f"the script returned what is no event: {error}") from None
-    for name in Event.__struct_fields__:
-        setattr(event, name, getattr(made, name))
-    return True
 
 
 def _holds(condition: Expression, scope: Scope) -> bool:

@@ -198,7 +198,8 @@ def replay(connection: sqlite3.Connection, delivery_ids: Iterable[int], now_ms: 
     return connection.executemany(
         """
         UPDATE deliveries
-           SET status = 'pending', reason = NULL, detail = NULL, attempts = 0, next_attempt_at_ms = ?, finished_at_ms = NULL
+           SET status = 'pending', reason = NULL, detail = NULL, attempts = 0,
+               next_attempt_at_ms = ?, finished_at_ms = NULL
          WHERE id = ? AND status = 'dead'
         """,
         [(now_ms, one) for one in delivery_ids],
