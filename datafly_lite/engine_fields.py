@@ -108,12 +108,14 @@ def source(text: Any, *, has_value: bool = False) -> Expression:
     return expression
 
 
-def fields_of(given: Mapping[str, Any], at: str, problems: list[Problem]) -> dict[str, Field]:
+def fields_of(
+    given: Mapping[str, Any], at: str, problems: list[Problem], *, has_value: bool = False
+) -> dict[str, Field]:
     """destination -> expression or `{expression, type}`."""
     found: dict[str, Field] = {}
     for text, value in given.items():
         try:
-            found[text] = _field(text, value, has_value=False)
+            found[text] = _field(text, value, has_value=has_value)
         except ExpressionError as error:
             problems.append(problem_of(f'{at}["{text}"]', error))
     if len(given) > MOST_FIELDS:
@@ -129,7 +131,7 @@ def _field(text: str, value: Any, *, has_value: bool) -> Field:
         computed = msgspec.convert(value, Computed)
     except msgspec.ValidationError as error:
         raise ExpressionError(str(error), 1) from None
-    return Field(to, source(computed.expression), computed.type)
+    return Field(to, source(computed.expression, has_value=has_value), computed.type)
 
 
 def problem_of(field: str, error: ExpressionError) -> Problem:

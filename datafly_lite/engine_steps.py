@@ -20,6 +20,7 @@ from datafly_lite.engine_fields import (
     OnMissing,
     Problem,
     assign,
+    converted,
     destination,
     fields_of,
     problem_of,
@@ -32,7 +33,6 @@ from datafly_lite.paths import MISSING
 from datafly_lite.scripting import compile_script
 
 OnError = Literal["skip", "drop", "fail"]
-
 
 StepRun = Callable[[Draft, Moment], Draft | str]
 """A text is why the event is dropped. Raises StepFailed and ScriptError."""
@@ -75,7 +75,7 @@ class Enrich(_Step, frozen=True, kw_only=True, tag="enrich"):
 
 
 class Compute(_Step, frozen=True, kw_only=True, tag="compute"):
-    """destination -> expression, or `{expression, type}`."""
+    """destination -> expression, or `{expression, type}`, which a map and a transform take as well."""
 
     fields: dict[str, Any]
     on_missing: OnMissing = "skip"
@@ -128,11 +128,6 @@ def _filter(step: Filter, problems: list[Problem]) -> StepRun:
 
 
 def _map(step: Map, problems: list[Problem]) -> StepRun:
-    problems += [
-        (f'mappings["{text}"]', "must be text: an expression")
-        for text, value in step.mappings.items()
-        if isinstance(value, dict)
-    ]
     fields = list(fields_of(step.mappings, "mappings", problems).values())
 
     def mapped(draft: Draft, moment: Moment) -> Draft | str:
@@ -159,12 +154,7 @@ def _enrich(step: Enrich, problems: list[Problem]) -> StepRun:
 
 
 def _transform(step: Transform, problems: list[Problem]) -> StepRun:
-    fields: list[Field] = []
-    for text, value in step.fields.items():
-        try:
-            fields.append(Field(destination(text), source(value, has_value=True)))
-        except ExpressionError as error:
-            problems.append(problem_of(f'fields["{text}"]', error))
+    fields = fields_of(step.fields, "fields", problems, has_value=True).values()
 
     def transformed(draft: Draft, moment: Moment) -> Draft | str:
         for field in fields:
@@ -181,7 +171,8 @@ def _transform(step: Transform, problems: list[Problem]) -> StepRun:
 def _transform_field(field: Field, on_missing: OnMissing, draft: Draft, moment: Moment) -> str | None:
     value = field.to.read(draft)
     if value is not MISSING and value is not None:
-        field.to.put(draft, field.source.evaluate(scope_of(draft, moment, value)))
+        found = field.source.evaluate(scope_of(draft, moment, value))
+        field.to.put(draft, converted(found, field.type))
     elif on_missing == "drop":
         return f"{field.to.text}: nothing is there"
     elif on_missing == "fail":

@@ -1,0 +1,441 @@
+"""The steps of a revision: what each does, what becomes of errors, and that a run can always be repeated."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafly_lite.engine import Draft, Engine, Moment, Ran, compile_engine
+from datafly_lite.engine_fields import MOST_FIELDS
+from datafly_lite.errors import AdminError
+from datafly_lite.events import Event, encode_event
+
+MOMENT = Moment(1_772_359_201_000, "m-1")
+ORDER = {
+    "order_id": "O-1",
+    "revenue": 40.5,
+    "price": "12.50",
+    "cents": 4050,
+    "products": [{"sku": "A", "price": 20.25}, {"sku": "B", "price": 20.25}],
+}
+
+
+def an_event(**fields: Any) -> Event:
+    given = {
+        "type": "track",
+        "event": "Order Completed",
+        "messageId": "m-1",
+        "timestamp": "2026-03-01T10:00:00.000Z",
+        "receivedAt": "2026-03-01T10:00:01.000Z",
+        "userId": "u-1",
+        "properties": ORDER,
+        **fields,
+    }
+    return msgspec.convert(given, Event)
+
+
+def run(engine: Engine, event: Event | None = None) -> tuple[Draft, list[Ran]]:
+    draft = Draft(msgspec.structs.replace(event or an_event()))
+    return draft, list(engine.run(draft, MOMENT))
+
+
+def through(*steps: dict[str, Any], event: Event | None = None) -> tuple[Draft, list[Ran]]:
+    return run(compile_engine(steps, {}), event)
+
+
+def payload(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    draft, ran = through(*steps, event=an_event(**fields))
+    assert [one for one in ran if one.outcome not in ("ok", "changed")] == []
+    return draft.payload
+
+
+def outcome(*steps: dict[str, Any], **fields: Any) -> tuple[str, str]:
+    """Of the last step that ran."""
+    last = through(*steps, event=an_event(**fields))[1][-1]
+    return last.outcome, last.detail
+
+
+def problems(steps: list[Any], events: dict[str, Any] | None = None) -> dict[str, str]:
+    with pytest.raises(AdminError) as raised:
+        compile_engine(steps, events or {})
+    assert raised.value.code == "VALIDATION_ERROR"
+    return {one["field"]: one["message"] for one in raised.value.details}
+
+
+# ── The steps ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_documented_example_of_the_product() -> None:
+    steps = (
+        {
+            "type": "filter",
+            "condition": "event.type = 'track' AND event.event IN ('Order Completed','Checkout Started')",
+            "on_error": "skip",
+        },
+        {
+            "type": "map",
+            "mappings": {
+                "client_id": "event.vendorIds.ga4_client_id",
+                "user_id": "event.userId",
+                "events[0].name": "'purchase'",
+                "events[0].params.value": "event.properties.revenue",
+            },
+            "on_missing": "skip",
+        },
+        {"type": "enrich", "fields": {"events[0].params.engagement_time_msec": 100}},
+        {
+            "type": "compute",
+            "fields": {
+                "events[0].params.value": {
+                    "expression": "COALESCE(event.properties.revenue, 0)",
+                    "type": "number",
+                }
+            },
+        },
+    )
+    draft, ran = through(*steps)
+    assert draft.payload == {
+        "user_id": "u-1",
+        "events": [{"name": "purchase", "params": {"value": 40.5, "engagement_time_msec": 100}}],
+    }
+    assert [(one.name, one.outcome) for one in ran] == [
+        ("1_filter", "ok"),
+        ("2_map", "changed"),
+        ("3_enrich", "changed"),
+        ("4_compute", "ok"),
+    ]
+    assert draft.event == an_event()
+    assert not draft.replaces
+
+
+def test_a_filter_drops_what_its_condition_is_not_true_for_and_nothing_runs_after_it() -> None:
+    later = {"type": "enrich", "fields": {"a": 1}}
+    for condition in ("type = 'page'", "properties.nothing", "FALSE"):
+        draft, ran = through({"type": "filter", "condition": condition}, later)
+        assert [(one.name, one.outcome) for one in ran] == [("1_filter", "drop")]
+        assert draft.payload == {}
+
+
+def test_what_builds_the_payload_and_what_changes_the_event() -> None:
+    before = an_event()
+    steps = {
+        "type": "map",
+        "mappings": {"properties.id": "properties.order_id", "event.properties.id": "properties.order_id"},
+    }
+    draft, _ = through(steps, event=before)
+    assert draft.payload == {"properties": {"id": "O-1"}}
+    assert draft.event.properties == {**ORDER, "id": "O-1"}
+    assert before == an_event()
+
+
+def test_a_later_step_sees_what_an_earlier_one_built_and_changed() -> None:
+    assert payload(
+        {"type": "enrich", "fields": {"event.properties.price": 5, "tax": 2}},
+        {"type": "compute", "fields": {"total": "properties.price + payload.tax"}},
+        {"type": "map", "mappings": {"copy": "payload.total", "again": "payload.copy"}},
+    ) == {"tax": 2, "total": 7, "copy": 7, "again": 7}
+
+
+def test_map_can_replace_the_whole_body() -> None:
+    replacing = {"type": "map", "mappings": {"id": "properties.order_id"}, "mode": "replace"}
+    draft, _ = through(replacing, {"type": "enrich", "fields": {"more": 1}})
+    assert (draft.replaces, draft.payload) == (True, {"id": "O-1", "more": 1})
+
+
+def test_transform_changes_what_is_there() -> None:
+    steps = {
+        "type": "transform",
+        "fields": {
+            "event.properties.cents": "value / 100",
+            "event.properties.nothing": "1",
+            "name": "UPPER(value)",
+        },
+    }
+    draft, ran = through({"type": "enrich", "fields": {"name": "mug"}}, steps)
+    assert draft.event.properties == {**ORDER, "cents": 40.5}
+    assert draft.payload == {"name": "MUG"}
+    assert [one.outcome for one in ran] == ["changed", "changed"]
+
+
+def test_enrich_takes_any_json_and_shares_it_with_nobody() -> None:
+    tags = {"a": [1, {"b": None}], "c": True}
+    engine = compile_engine(
+        [{"type": "enrich", "fields": {"x": tags}}, {"type": "enrich", "fields": {"x.a[0]": 2}}], {}
+    )
+    assert run(engine)[0].payload == run(engine)[0].payload == {"x": {"a": [2, {"b": None}], "c": True}}
+    assert tags == {"a": [1, {"b": None}], "c": True}
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted", "expected"),
+    [
+        ("properties.cents", "string", "4050"),
+        ("properties.price", "number", 12.5),
+        ("properties.revenue", "integer", 41),
+        ("'yes'", "boolean", True),
+        ("properties.products", "array", ORDER["products"]),
+        ("FIRST(properties.products)", "object", {"sku": "A", "price": 20.25}),
+        ("properties.price", None, "12.50"),
+    ],
+)
+def test_a_computed_value_becomes_its_type(expression: str, wanted: str | None, expected: Any) -> None:
+    given = {"expression": expression, "type": wanted}
+    assert payload({"type": "compute", "fields": {"x": given}}) == {"x": expected}
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [("'many'", "number"), ("'maybe'", "boolean"), ("userId", "array"), ("properties.products", "object")],
+)
+def test_a_value_that_cannot_become_its_type_fails(expression: str, wanted: str) -> None:
+    given = {"expression": expression, "type": wanted}
+    found = outcome({"type": "compute", "fields": {"x.y": given}})
+    assert found[0] == "fail"
+    assert "step 1 (compute): x.y: " in found[1]
+
+
+@pytest.mark.parametrize("kind", ["map", "compute", "transform"])
+@pytest.mark.parametrize(
+    ("on_missing", "expected"),
+    [(None, "ok"), ("skip", "ok"), ("null", "changed"), ("drop", "drop"), ("fail", "fail")],
+)
+def test_what_is_missing(kind: str, on_missing: str | None, expected: str) -> None:
+    fields = {"x": "properties.nothing"}
+    step = {"type": kind, ("mappings" if kind == "map" else "fields"): fields}
+    draft, ran = through({**step, "on_missing": on_missing} if on_missing else step)
+    assert ran[-1].outcome == expected
+    assert draft.payload == ({"x": None} if on_missing == "null" else {})
+    assert expected not in ("drop", "fail") or "x: nothing is there" in ran[-1].detail
+
+
+# ── Errors ───────────────────────────────────────────────────────────────────────────────────
+
+FAILING: list[dict[str, Any]] = [
+    {"type": "filter", "condition": "properties.price > 1 AND properties.price"},
+    {"type": "map", "mappings": {"a": "1", "b": "properties.price + 1"}},
+    {
+        "type": "transform",
+        "fields": {"event.properties.revenue": "value / 2", "event.properties.price": "-value"},
+    },
+    {"type": "enrich", "fields": {"event.properties.a": 1, "event.userId": 7}},
+    {"type": "enrich", "fields": {"a": "text", "a.b": 1}},
+    {"type": "compute", "fields": {"a": "1", "b": "1 / (properties.cents - 4050)"}},
+    {"type": "custom_js", "code": "function process(event) {\n  throw new Error('no');\n}"},
+]
+
+
+@pytest.mark.parametrize("step", FAILING, ids=lambda step: step["type"])
+@pytest.mark.parametrize("on_error", ["skip", "drop", "fail"])
+def test_a_failing_step_leaves_nothing_half_done(step: dict[str, Any], on_error: str) -> None:
+    if step["type"] == "filter":
+        step = {**step, "condition": "properties.price"}
+    later = {"type": "enrich", "fields": {"later": 1}}
+    draft, ran = through({**step, "on_error": on_error, "name": "My step"}, later)
+    assert ran[0].outcome == on_error
+    assert ran[0].detail.startswith(f'step 1 ({step["type"]}, "My step"): ')
+    assert draft.event == an_event()
+    assert draft.payload == ({"later": 1} if on_error == "skip" else {})
+    assert len(ran) == (2 if on_error == "skip" else 1)
+
+
+@pytest.mark.parametrize("step", FAILING[1:], ids=lambda step: step["type"])
+def test_nothing_is_dropped_or_sent_half_done_unless_a_user_says_so(step: dict[str, Any]) -> None:
+    assert outcome(step)[0] == "fail"
+
+
+def test_a_filter_that_cannot_be_worked_out_is_passed_over_unless_told() -> None:
+    assert outcome({"type": "filter", "condition": "properties.price"})[0] == "skip"
+
+
+@pytest.mark.parametrize(
+    ("step", "fields"),
+    [
+        ({"type": "filter"}, ["condition"]),
+        ({"type": "filter", "condition": 7}, ["condition"]),
+        ({"type": "filter", "condition": "type ="}, ["condition"]),
+        ({"type": "filter", "condition": "value = 1"}, ["condition"]),
+        ({"type": "filter", "condition": "TRUE", "on_error": "panic"}, ["on_error"]),
+        ({"type": "filter", "condition": "TRUE", "if": 1}, ["if"]),
+        ({"type": "sort"}, ["type"]),
+        ({}, ["type"]),
+        ({"type": ["map"]}, ["type"]),
+        ("map", [""]),
+        ({"type": "map", "mappings": {"a": 5, "b": "c"}}, ['mappings["a"]', 'mappings["b"]']),
+        ({"type": "map", "mappings": {"event.messageId": "'x'"}}, ['mappings["event.messageId"]']),
+        ({"type": "map", "mappings": {"event.type": "'x'"}}, ['mappings["event.type"]']),
+        ({"type": "map", "mappings": {"event.revenue": "1"}}, ['mappings["event.revenue"]']),
+        ({"type": "map", "mappings": {"payload.a": "1"}}, ['mappings["payload.a"]']),
+        ({"type": "map", "mappings": {"[0].a": "1"}}, ['mappings["[0].a"]']),
+        ({"type": "map", "mappings": {"a..b": "1"}}, ['mappings["a..b"]']),
+        ({"type": "map", "mappings": {}, "mode": "half"}, ["mode"]),
+        ({"type": "map", "mappings": {f"a{n}": "1" for n in range(MOST_FIELDS + 1)}}, ["mappings"]),
+        ({"type": "enrich", "fields": {"a b": 1}}, ['fields["a b"]']),
+        ({"type": "transform", "fields": {"a": "valu"}}, ['fields["a"]']),
+        ({"type": "compute", "fields": {"a": {"expression": "1", "type": "money"}}}, ['fields["a"]']),
+        ({"type": "compute", "fields": {"a": {"type": "number"}}}, ['fields["a"]']),
+        ({"type": "custom_js", "code": "function process("}, ["code"]),
+        ({"type": "custom_js", "code": "var a = 1"}, ["code"]),
+    ],
+)  # fmt: skip
+def test_a_step_that_cannot_be_used_names_the_field(step: Any, fields: list[str]) -> None:
+    good = {"type": "enrich", "fields": {}}
+    expected = [f"steps[1].{field}".removesuffix(".") for field in fields]
+    assert list(problems([good, step])) == expected
+
+
+def test_a_problem_says_at_which_character() -> None:
+    found = problems([{"type": "filter", "condition": "type = = 1"}])
+    assert found["steps[0].condition"].startswith("at character 8: a value ")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems([{"type": "sort"}, {"type": "filter", "condition": ""}], {"a": 1, "*": {"x": "("}})
+    assert list(found) == ["steps[0].type", "steps[1].condition", 'events["a"]', 'events["*"]["x"]']
+
+
+# ── Per-event parameters ─────────────────────────────────────────────────────────────────────
+
+SECTIONS: dict[str, Any] = {
+    "*": {"common": "'all'", "kind": "'other'"},
+    "purchase": {"kind": "'sale'", "value": "properties.revenue"},
+    "page": {"kind": "'view'"},
+    "identify": False,
+    "My Own-Event": {"kind": "'own'"},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"event": "Order Completed"}, {"common": "all", "kind": "sale", "value": 40.5}),
+        ({"event": "purchase"}, {"common": "all", "kind": "sale", "value": 40.5}),
+        ({"event": "Completed Order"}, {"common": "all", "kind": "sale", "value": 40.5}),
+        ({"event": "my_own_event"}, {"common": "all", "kind": "own"}),
+        ({"event": "Tested"}, {"common": "all", "kind": "other"}),
+        ({"type": "page", "event": None, "name": "purchase"}, {"common": "all", "kind": "view"}),
+        ({"type": "group", "event": None}, {"common": "all", "kind": "other"}),
+    ],
+)
+def test_the_section_of_an_event_lies_over_that_of_all(
+    fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    draft, ran = run(compile_engine([], SECTIONS), an_event(**fields))
+    assert draft.payload == expected
+    assert [(one.name, one.outcome) for one in ran] == [("events", "changed")]
+
+
+def test_an_event_that_is_switched_off_is_dropped() -> None:
+    _, ran = run(compile_engine([], SECTIONS), an_event(type="identify", event=None))
+    assert [(one.outcome, one.detail) for one in ran] == [("drop", "events: identify is not sent")]
+
+
+def test_with_all_switched_off_the_named_ones_are_sent() -> None:
+    engine = compile_engine([], {"*": False, "purchase": {"a": "1"}, "page": {}})
+    assert run(engine)[0].payload == {"a": 1}
+    assert run(engine, an_event(type="page", event=None))[1][0].outcome == "ok"
+    assert run(engine, an_event(event="Tested"))[1][0].outcome == "drop"
+
+
+def test_sections_come_after_the_steps_and_see_what_they_did() -> None:
+    steps = [{"type": "enrich", "fields": {"event.event": "Refunded", "a": 1}}]
+    draft, ran = run(compile_engine(steps, {"refunded": {"b": "payload.a + 1"}}))
+    assert draft.payload == {"a": 1, "b": 2}
+    assert [one.name for one in ran] == ["1_enrich", "events"]
+
+
+def test_two_sections_for_one_event_are_refused() -> None:
+    found = problems([], {"purchase": {}, "Order Completed": {}})
+    assert found == {'events["Order Completed"]': 'means the same event as "purchase"'}
+
+
+# ── JavaScript ───────────────────────────────────────────────────────────────────────────────
+
+
+def scripted(body: str) -> dict[str, Any]:
+    return {"type": "custom_js", "code": f"function process(event, context) {{\n{body}\n}}"}
+
+
+def test_a_script_changes_the_event_and_is_told_where_it_runs() -> None:
+    context = {"integration": {"name": "Hook"}, "pipeline": {"id": "pip_1"}}
+    step = scripted("event.traits.seen = [context.integration.name, context.now]; return event;")
+    engine = compile_engine([step], {}, context)
+    draft, ran = run(engine)
+    assert draft.event == an_event(traits={"seen": ["Hook", "2026-03-01T10:00:01.000Z"]})
+    assert [(one.name, one.outcome) for one in ran] == [("1_custom_js", "changed")]
+    assert engine.has_scripts
+    assert not compile_engine([], SECTIONS).has_scripts
+
+
+def test_a_script_drops_with_null() -> None:
+    assert outcome(scripted("return null;")) == ("drop", "step 1 (custom_js): process returned null")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("event.messageId = 'other'; return event;", "messageId, which stays as it is"),
+        ("event.type = 'page'; return event;", "type, which stays as it is"),
+        ("delete event.receivedAt; return event;", "receivedAt, which stays as it is"),
+        ("event.revenue = 1; return event;", "revenue, which no event has"),
+        ("event.properties = 7; return event;", "$.properties"),
+        ("event.userId = 7; return event;", "$.userId"),
+        ("event.vendorIds.a = 1; return event;", "$.vendorIds"),
+        ("\n\nnothing.at.all;", "line 4"),
+    ],
+)
+def test_a_script_cannot_break_an_event(body: str, words: str) -> None:
+    found = outcome(scripted(body))
+    assert found[0] == "fail"
+    assert words in found[1]
+
+
+# ── The same again ───────────────────────────────────────────────────────────────────────────
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+STEPS = st.sampled_from(
+    [
+        {"type": "filter", "condition": "properties.a IS NOT NULL OR userId IS NULL"},
+        {"type": "map", "mappings": {"x.y[1].z": "properties.a", "event.traits.a": "properties.b"}},
+        {"type": "map", "mappings": {"x": "properties.b"}, "on_missing": "null", "on_error": "skip"},
+        {"type": "transform", "fields": {"event.properties.a": "value + 1"}, "on_error": "skip"},
+        {"type": "transform", "fields": {"event.properties.b": "UPPER(value)"}, "on_error": "skip"},
+        {"type": "enrich", "fields": {"event.properties.c.d": [1], "t": {"u": 1}}},
+        {"type": "compute", "fields": {"n": "NOW()", "h": "SHA256(TO_JSON(properties))"}},
+        {"type": "compute", "fields": {"t.s": "TO_JSON(payload)"}, "on_error": "drop"},
+    ]
+)
+
+
+@given(st.lists(STEPS, max_size=5), st.dictionaries(st.sampled_from("abc"), VALUES))
+def test_the_same_event_gives_the_same_bytes_and_stays_as_it_was(
+    steps: list[dict[str, Any]], properties: dict[str, Any]
+) -> None:
+    event, before = an_event(properties=properties), copy.deepcopy(properties)
+    first, first_ran = run(compile_engine(steps, SECTIONS), event)
+    again, again_ran = run(compile_engine(copy.deepcopy(steps), SECTIONS), event)
+    assert event == an_event(properties=before)
+    assert first_ran == again_ran
+    assert (encode_event(first.event), msgspec.json.encode(first.payload)) == (
+        encode_event(again.event),
+        msgspec.json.encode(again.payload),
+    )
+
+
+def test_chance_in_a_script_is_the_events_own() -> None:
+    step = scripted("event.traits.dice = [Math.random(), Date.now()]; return event;")
+    engine = compile_engine([step], {})
+    first, again = run(engine)[0].event, run(engine)[0].event
+    other = Draft(an_event())
+    assert [one.outcome for one in engine.run(other, Moment(MOMENT.now_ms, "m-2"))] == ["changed"]
+    assert first == again
+    assert first.traits["dice"][1] == MOMENT.now_ms
+    assert other.event.traits["dice"][0] != first.traits["dice"][0]
