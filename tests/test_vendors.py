@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -18,7 +20,8 @@ from datafly_lite.addresses import check_url
 from datafly_lite.clock import system_clock
 from datafly_lite.configuration import Attachment
 from datafly_lite.delivery import attempt
-from datafly_lite.errors import AdminError, MappingError
+from datafly_lite.engine import compile_engine
+from datafly_lite.errors import AdminError, MappingError, StepFailed
 from datafly_lite.events import Event, Verdict
 from datafly_lite.twins import ga4 as ga4_twin
 from datafly_lite.vendors import VENDORS
@@ -34,6 +37,7 @@ from datafly_lite.vendors.declaration import (
     Vendor,
     outcome_of_status,
     with_defaults,
+    with_payload,
     with_query,
 )
 from datafly_lite.vendors.ga4_events import event_name
@@ -275,23 +279,178 @@ def test_filled_settings_that_cannot_make_a_request(
 
 
 def test_an_attempt_looks_at_the_filled_settings_first() -> None:
-    attachment = Attachment(
-        id="pi_1",
-        pipeline_id="pip_1",
-        integration_id="tmpl_1",
-        integration_name="Hook",
-        vendor="webhook",
-        revision_id="rev_1",
-        revision_number=1,
-        enabled=True,
-        mode="live",
-        config={"url": URL, "timeout_ms": "soon"},
-        consent_categories=(),
-        secrets=(),
-    )
+    attachment = attached(WEBHOOK, {"url": URL, "timeout_ms": "soon"})
     event = Event(type="track", message_id="m-1", timestamp="", received_at="")
     with pytest.raises(MappingError, match="timeout_ms must be a whole number"):
         attempt.request_for(event, attachment, EXAMPLE_NOW_MS)
+
+
+# ── The integration's own steps ──────────────────────────────────────────────────────────────
+
+
+def attached(vendor: Vendor, config: dict[str, Any], **fields: Any) -> Attachment:
+    given = {
+        "id": "pi_1",
+        "pipeline_id": "pip_1",
+        "integration_id": "tmpl_1",
+        "integration_name": "Hook",
+        "vendor": vendor.name,
+        "revision_id": "rev_1",
+        "revision_number": 1,
+        "enabled": True,
+        "mode": "live",
+        "config": config,
+        "consent_categories": (),
+        "secrets": (),
+        **fields,
+    }
+    return Attachment(**given)
+
+
+def sent(vendor: Vendor, config: dict[str, Any], event: dict[str, Any], *steps: dict[str, Any]) -> Any:
+    """The body that goes out after the steps; None where nothing is sent."""
+    engine = compile_engine(steps, config.get("events", {}))
+    given = {
+        "type": "track",
+        "messageId": "m-1",
+        "timestamp": "2026-03-01T10:00:00.000Z",
+        "receivedAt": "2026-03-01T10:00:01.000Z",
+        "anonymousId": "a-1",
+        **event,
+    }
+    attachment = attached(vendor, config, engine=engine)
+    request = attempt.request_for(msgspec.convert(given, Event), attachment, EXAMPLE_NOW_MS)
+    return None if request is None else body(request)
+
+
+HOOK = {"url": URL}
+REPLACE = {"type": "map", "mode": "replace"}
+
+
+def test_a_payload_lies_over_the_body_that_the_vendor_makes() -> None:
+    event = {"event": "Tested", "properties": {"a": 1}}
+    assert sent(WEBHOOK, HOOK, event) == sent(WEBHOOK, HOOK, event, {"type": "enrich", "fields": {}})
+    found = sent(
+        WEBHOOK, HOOK, event, {"type": "map", "mappings": {"properties.b": "properties.a + 1", "x": "1"}}
+    )
+    assert found == {**sent(WEBHOOK, HOOK, event), "properties": {"a": 1, "b": 2}, "x": 1}
+
+
+def test_what_a_step_does_to_the_event_is_what_the_vendor_maps() -> None:
+    event = {"event": "Order Completed", "properties": {"revenue": 5000, "currency": "EUR"}}
+    cents = {"type": "transform", "fields": {"event.properties.revenue": "value / 100"}}
+    more = {"type": "enrich", "fields": {"events[0].params.shop": "uk", "non_personalized_ads": True}}
+    plain, found = sent(GA4, GA4_CONFIG, event), sent(GA4, GA4_CONFIG, event, cents, more)
+    assert plain["events"][0]["params"]["value"] == 5000
+    expected = {**plain["events"][0]["params"], "value": 50, "shop": "uk"}
+    assert found == {
+        **plain,
+        "non_personalized_ads": True,
+        "events": [{"name": "purchase", "params": expected}],
+    }
+
+
+@pytest.mark.parametrize(
+    "event", [{"type": "identify", "userId": "u-1"}, {"event": "Tested", "anonymousId": None}]
+)
+def test_a_payload_that_replaces_the_body_is_sent_whatever_the_vendor_has_a_word_for(
+    event: dict[str, Any],
+) -> None:
+    mappings = {"client_id": "'1.2'", "events[0].name": "'login'"}
+    found = sent(GA4, GA4_CONFIG, event, {**REPLACE, "mappings": mappings})
+    assert found == {"client_id": "1.2", "events": [{"name": "login"}]}
+
+
+def test_an_event_without_a_word_is_not_sent_for_a_payload_beside_it() -> None:
+    event = {"type": "identify", "userId": "u-1"}
+    assert sent(GA4, GA4_CONFIG, event, {"type": "enrich", "fields": {"a": 1}}) is None
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+def test_a_body_is_not_replaced_by_nothing(vendor: Vendor) -> None:
+    config = HOOK if vendor is WEBHOOK else GA4_CONFIG
+    with pytest.raises(MappingError, match="put nothing in its place"):
+        sent(vendor, config, {"event": "Tested"}, {**REPLACE, "mappings": {"a": "properties.nothing"}})
+
+
+def test_a_signature_is_that_of_the_body_with_the_payload() -> None:
+    config = {"url": URL, "authentication": "hmac", "secret": SECRET}
+    attachment = attached(
+        WEBHOOK, config, engine=compile_engine([{"type": "enrich", "fields": {"a": 1}}], {})
+    )
+    event = Event(type="track", message_id="m-1", timestamp="", received_at="2026-03-01T10:00:01.000Z")
+    request = attempt.request_for(event, attachment, system_clock())
+    assert request is not None
+    assert Webhook(SECRET).verify(request.body, request.headers)["a"] == 1
+
+
+def test_a_filter_drops_and_a_failure_gives_its_words() -> None:
+    dropped = {"type": "filter", "condition": "event = 'Other'"}
+    assert sent(WEBHOOK, HOOK, {"event": "Tested"}, dropped) is None
+    failing = {"type": "compute", "name": "Sum", "fields": {"a": "event + 1"}}
+    with pytest.raises(StepFailed, match=re.escape('step 1 (compute, "Sum"): a: + needs numbers, not text')):
+        sent(WEBHOOK, HOOK, {"event": "Tested"}, failing)
+
+
+def test_steps_that_a_parameter_broke_send_nothing() -> None:
+    attachment = attached(WEBHOOK, HOOK, engine_error="steps[0].condition: at character 3: no")
+    event = Event(type="track", message_id="m-1", timestamp="", received_at="2026-03-01T10:00:01.000Z")
+    with pytest.raises(StepFailed, match=re.escape("steps[0].condition")):
+        attempt.request_for(event, attachment, EXAMPLE_NOW_MS)
+
+
+JSON = st.recursive(
+    st.integers() | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+)
+BODIES = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
+
+
+def plainly_merged(under: Any, over: Any) -> Any:
+    if isinstance(under, dict) and isinstance(over, dict):
+        keys = {**under, **over}
+        return {key: plainly_merged(under.get(key), over.get(key)) for key in keys}
+    if isinstance(under, list) and isinstance(over, list):
+        pairs = zip_longest(under, over)
+        return [plainly_merged(one, other) for one, other in pairs]
+    return under if over is None else over
+
+
+@given(BODIES, BODIES)
+def test_bodies_are_merged_by_key_and_by_index(under: dict[str, Any], over: dict[str, Any]) -> None:
+    event = Event(type="track", message_id="m-1", timestamp="", received_at="")
+    before = copy.deepcopy((under, over))
+    assert with_payload(under, Outgoing(event, over)) == plainly_merged(under, over)
+    assert (under, over) == before
+
+
+def test_a_null_says_nothing_in_a_list_and_null_in_an_object() -> None:
+    event = Event(type="track", message_id="m-1", timestamp="", received_at="")
+    payload = {"list": [None, {"b": 2}, None], "gone": None}
+    found = with_payload({"list": [{"a": 1}], "gone": 1}, Outgoing(event, payload))
+    assert found == {"list": [{"a": 1}, {"b": 2}, None], "gone": None}
+
+
+STEPS = {
+    "steps": [
+        {
+            "type": "filter",
+            "condition": "event = '{{pipeline_param.name}}' OR properties.n > {{pipeline_param.least}}",
+        },
+        {"type": "enrich", "fields": {"shop": "{{pipeline_param.shop}}"}},
+    ],
+    "events": {"purchase": {"value": "properties.{{pipeline_param.field}}"}, "page": False},
+}
+
+
+def test_steps_may_hold_parameters() -> None:
+    check_config(WEBHOOK, {"url": URL, **STEPS})
+
+
+def test_each_step_that_cannot_be_used_is_named_with_its_place() -> None:
+    steps = [{"type": "filter", "condition": "{{pipeline_param.x}} = ="}, {"type": "sort"}]
+    with refused("config.steps[0].condition", "config.steps[1].type", 'config.events["page"]', "config.url"):
+        check_config(WEBHOOK, {"steps": steps, "events": {"page": 1}})
 
 
 def test_no_request_goes_without_an_authentication_that_is_unknown() -> None:
