@@ -247,7 +247,7 @@ def _attachment(row: AttachmentRow, rules: Rules, keyring: Keyring) -> Attachmen
         mode=row["mode"],
         config=resolved,
         consent_categories=tuple(
-            map(rules.consent.category_of, _consent_categories(row["vendor"], resolved))
+            map(rules.consent.category_meant, _consent_categories(row["vendor"], resolved))
         ),
         missing_parameters=tuple(missing),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),

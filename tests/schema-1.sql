@@ -207,7 +207,7 @@ CREATE TABLE identities (
     user_id          TEXT,                            -- the newest link
     group_id         TEXT,
     vendor_ids       TEXT NOT NULL,                   -- JSON {name: {"value", "setAtMs"}}: vendor_ids.py
-    consent          TEXT NOT NULL,                   -- JSON {"choices", "atMs"}: the visitor's present choices
+    consent          TEXT NOT NULL,                   -- JSON {"choices", "atMs", "olderMs"}: consent.py, State
     first_seen_at_ms INTEGER NOT NULL,
     last_seen_at_ms  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

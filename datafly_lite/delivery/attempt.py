@@ -11,6 +11,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
+from datafly_lite import consent
 from datafly_lite.clock import Clock, iso, ms_of
 from datafly_lite.configuration import Attachment
 from datafly_lite.delivery.redaction import Redaction
@@ -40,6 +41,8 @@ NO_REQUEST = {"method": "", "url": "", "headers": {}, "body": ""}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
+decode_state = msgspec.json.Decoder(consent.State).decode
+
 log = structlog.get_logger(__name__)
 
 
@@ -66,6 +69,8 @@ class Attempts:
         """Deliver one event. Whatever goes wrong is in the result: a poisonous event stops no other."""
         at_ms = self._clock()
         try:
+            if refused := _refused(due, attachment):
+                return Result(_dropped(due, DropReason.CONSENT, at_ms, ", ".join(refused)), None)
             request = await self._request(due, attachment, at_ms)
             if request is None:
                 return Result(_dropped(due, DropReason.FILTER, at_ms), None)
@@ -247,8 +252,17 @@ def read_answer(vendor: Vendor, answer: Answer) -> Outcome:
         return outcome_of_status(answer)
 
 
-def _dropped(due: Due, reason: DropReason, at_ms: int) -> Attempted:
-    return Attempted(due.id, due.attempts, DeliveryStatus.DROPPED, reason, at_ms, at_ms)
+def _refused(due: Due, attachment: Attachment) -> tuple[str, ...]:
+    """What the integration is for and the visitor says no to now, whatever was said when the event came
+    (spec/datafly-signal.md, 7.3, stage 2).
+    """
+    if due.consent is None or not attachment.consent_categories:
+        return ()
+    return consent.refused(decode_state(due.consent).choices, attachment.consent_categories)
+
+
+def _dropped(due: Due, reason: DropReason, at_ms: int, detail: str | None = None) -> Attempted:
+    return Attempted(due.id, due.attempts, DeliveryStatus.DROPPED, reason, at_ms, at_ms, detail=detail)
 
 
 def _seen(attempted: Attempted, response: dict[str, Any] | None) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Passage(msgspec.Struct, kw_only=True):
     """`event` is changed by the steps; nested values are replaced, because the log's copy shares them.
 
     `choices` is what the visitor is taken to have agreed to, once put_consent ran. `is_remembered`: it came
-    as far as its identity, so that what it says of its visitor and user is kept. `known`, `consent` and
+    as far as its identity, so that what it says of its visitor and user is kept; `traits` are what it says
+    of its user or group. `known`, `consent` and
     `session` are what is known afterwards. `detail` says more of the last step's outcome. `generated` are
     bodies of session events that follow from this one.
     """
@@ -50,6 +51,7 @@ class Passage(msgspec.Struct, kw_only=True):
     is_remembered: bool = False
     is_stripped: bool = False
     is_bot: bool = False
+    traits: dict[str, Any] = {}
     known: Known = Known()
     consent: consent.State = UNDECIDED
     session: Session | None = None

@@ -148,7 +148,7 @@ class State(msgspec.Struct):
         kind, owner = ("group", event.group_id) if event.type == "group" else ("user", event.user_id)
         if owner and not identity.is_nonsense(owner):
             before = self.profiles.get((kind, owner), Profile())
-            self.profiles[kind, owner] = profiles.merged(before, event.traits, passage.at_ms)
+            self.profiles[kind, owner] = profiles.merged(before, passage.traits, passage.at_ms)
 
 
 def load(connection: sqlite3.Connection, records: Sequence[Record], rules: Rules) -> State:

@@ -143,13 +143,15 @@ def put_identity(passage: Passage) -> bool:
         return False
     event, known = passage.event, passage.inputs.known
     found = vendor_ids.found(event, passage.envelope.cookies, passage.at_ms)
-    passage.known = identity.after(event, known, found, passage.at_ms, vendor_ids.allowed(passage.choices))
+    allowed = vendor_ids.allowed(passage.choices) & vendor_ids.allowed(passage.consent.choices)
+    passage.known = identity.after(event, known, found, passage.at_ms, allowed)
+    # RudderStack's SDKs put what identify says of a user there (wire-formats.md, 3.3).
+    own = _object(event.context.get("traits"))
+    passage.traits = {**own, **event.traits} if event.type == "identify" else event.traits
     before = (event.user_id, event.group_id, event.vendor_ids, event.context)
-    event.user_id = event.user_id or known.user_id
-    event.group_id = event.group_id or known.group_id
+    event.user_id, event.group_id = identity.carried(event, passage.known)
     event.vendor_ids = vendor_ids.current(passage.known.vendor_ids, passage.at_ms)
     if event.user_id and passage.inputs.traits:
-        own = _object(event.context.get("traits"))
         event.context = {**event.context, "traits": {**passage.inputs.traits, **own}}
     return before != (event.user_id, event.group_id, event.vendor_ids, event.context)
 

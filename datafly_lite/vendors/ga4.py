@@ -133,10 +133,11 @@ def _property(value: str | float) -> str | float:
 
 def _consent(choices: Mapping[str, bool]) -> dict[str, str] | None:
     """Consent to advertising, where the event says."""
-    if "marketing" not in choices:
-        return None
-    word = "GRANTED" if choices["marketing"] else "DENIED"
-    return {"ad_user_data": word, "ad_personalization": word}
+    signals = consent.google_consent_mode(choices)
+    found = {
+        name: signals[name].upper() for name in ("ad_user_data", "ad_personalization") if name in signals
+    }
+    return found or None
 
 
 def _text(value: Any) -> str | None:
