@@ -18,6 +18,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -198,16 +199,24 @@ def _places(event: Event, text: str) -> Iterator[Path]:
 
 def _expanded(event: Event, text: str) -> Iterator[Path]:
     head, every, rest = text.partition(EVERY)
-    try:
-        path = parse(head)
-    except ExpressionError:
-        return  # `problems` tells the user
+    path = _path(head)
+    if path is None:
+        return
     if not every:
         yield path
         return
     items = read_event(event, path)
     for index in range(min(len(items), MOST_ITEMS) if isinstance(items, list) else 0):
         yield from _expanded(event, f"{head}[{index}]{rest}")
+
+
+@lru_cache(maxsize=4096)
+def _path(text: str) -> Path | None:
+    """None for what is no path: `problems` tells the user."""
+    try:
+        return parse(text)
+    except ExpressionError:
+        return None
 
 
 # ── Personal data that is found ──────────────────────────────────────────────────────────────
@@ -262,7 +271,7 @@ def _each(leaf: _Leaf, change: Change, changed: list[str], with_numbers: bool) -
     if with_numbers and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(int(value) if value == int(value) else value) if math.isfinite(value) else str(value)
     made = change(value, name) if isinstance(value, str) else value
-    if made != leaf.value:
+    if made is not leaf.value and made != leaf.value:
         changed.append(place)
     return made
 

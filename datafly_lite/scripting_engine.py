@@ -51,7 +51,7 @@ PRELUDE = r"""
 (function $df$() {
   "use strict";
   const { parse, stringify } = JSON, { freeze } = Object, { construct } = Reflect, Plain = Date;
-  let now = 0, a = 0, b = 0, c = 0, d = 1, state = "p", kept;
+  let now = 0, a = 0, b = 0, c = 0, d = 1, state = "p", $kept;
   const Clock = globalThis.Date = Plain.prototype.constructor = new Proxy(Plain, {
     apply: function $df$() { return new Plain(now).toString(); },
     construct: function $df$(target, given, made) {
@@ -78,15 +78,16 @@ PRELUDE = r"""
       return null;
     }
     if (what === "state") return state;
-    if (what === "give") return first(kept, function $df$(settled, value) { state = settled; kept = value; });
+    if (what === "give")
+      return first($kept, function $df$(settled, value) { state = settled; $kept = value; });
     try {
       if (what === "call") {
-        kept = process(parse(first), parse(second, function $df$(_, value) { return freeze(value); }));
-        if (kept && typeof kept.then === "function") return "promise";
+        $kept = process(parse(first), parse(second, function $df$(_, value) { return freeze(value); }));
+        if ($kept && typeof $kept.then === "function") return "promise";
       }
-      return kept && typeof kept === "object" ? stringify(kept) : kept === null ? "null" : typeof kept;
+      return $kept && typeof $kept === "object" ? stringify($kept) : $kept === null ? "null" : typeof $kept;
     } catch (thrown) {
-      kept = thrown;
+      $kept = thrown;
       return "thrown";
     }
   };
@@ -193,9 +194,9 @@ def _understood(words: str, stack: str) -> Failed:
         return Failed(TOO_LONG, stack)
     if "call stack size exceeded" in words or words.endswith(": stack overflow"):
         return Failed(TOO_DEEP, stack)
-    if words == "null" or words.startswith("[uninitialized]"):
+    if words == "null" or words.startswith(("[uninitialized]", "ReferenceError: $kept is not initialized")):
         return Failed(TOO_MUCH_OR_NULL, stack)
-    if "out of memory" in words or words == "InternalError: string too long":
+    if "out of memory" in words or words in ("InternalError: string too long", "InternalError\nundefined"):
         return Failed(TOO_MUCH, stack)
     return Failed(words, stack)
 

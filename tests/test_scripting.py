@@ -181,6 +181,32 @@ def test_no_script_hurts_the_server_or_the_next_call(body: str) -> None:
     assert_works()
 
 
+@pytest.mark.parametrize("catch", ["", "catch (error) { return {message: String(error)} }"])
+@pytest.mark.parametrize(
+    "hog",
+    [
+        "const o = {}; for (let i = 0; ; i++) o['k' + i] = i",
+        "const m = new Map(); for (let i = 0; ; i++) m.set({}, i)",
+        "const a = []; for (let i = 0; ; i++) a.push(() => a + i)",
+        "const a = []; for (;;) { try { a.push(new Error()); null.x } catch (e) { a.push(e) } }",
+    ],
+)
+def test_out_of_memory_is_said_in_words_however_the_engine_meets_it(hog: str, catch: str) -> None:
+    for pad in range(0, 200_000, 39_973):
+        body = f"const pad = new Uint8Array({pad}); try {{ {hog} }} {catch or 'finally {}'}"
+        words = outcome_of(f"function process(event) {{ {body} }}")
+        assert any(one in words for one in ("8 MB", "50 ms", "crashed the engine", "caught")), words
+
+
+def outcome_of(code: str) -> str:
+    """The failure's words, or `caught` where the script itself met it."""
+    try:
+        run(code)
+    except ScriptError as error:
+        return str(error)
+    return "caught"
+
+
 def test_what_a_script_changes_in_its_world_is_gone_with_the_call() -> None:
     script = compile_script(
         """
