@@ -134,9 +134,8 @@ def _property(value: str | float) -> str | float:
 def _consent(choices: Mapping[str, bool]) -> dict[str, str] | None:
     """Consent to advertising, where the event says."""
     signals = consent.google_consent_mode(choices)
-    found = {
-        name: signals[name].upper() for name in ("ad_user_data", "ad_personalization") if name in signals
-    }
+    wanted = ("ad_user_data", "ad_personalization")
+    found: dict[str, str] = {name: signals[name].upper() for name in wanted if name in signals}
     return found or None
 
 
