@@ -12,7 +12,16 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from datafly_lite.engine_fields import Draft, Field, Moment, Problem, assign, fields_of
+from datafly_lite.engine_fields import (
+    LARGEST_DRAFT_BYTES,
+    Draft,
+    Field,
+    Moment,
+    Problem,
+    assign,
+    check_size,
+    fields_of,
+)
 from datafly_lite.engine_scripts import script_words
 from datafly_lite.engine_steps import TYPES, AnyStep, CustomJs, OnError, StepRun, run_of
 from datafly_lite.errors import AdminError, ScriptError, StepFailed
@@ -72,6 +81,8 @@ def _run(step: Step, draft: Draft, moment: Moment) -> Ran:
     own = Draft(msgspec.structs.replace(draft.event), draft.payload, draft.replaces)
     try:
         after = step.run(own, moment)
+        if isinstance(after, Draft):
+            check_size([after.payload, *msgspec.structs.astuple(after.event)], LARGEST_DRAFT_BYTES)
     except StepFailed as error:
         return Ran(step.name, step.on_error, f"{step.label}: {error}")
     except ScriptError as error:

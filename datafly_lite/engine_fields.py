@@ -18,6 +18,9 @@ from datafly_lite.expressions_values import rounded, text_of
 from datafly_lite.paths import ATTRIBUTES, Path, kind, parse, put, put_event, read, read_event
 
 MOST_FIELDS = 200
+LARGEST_VALUE_BYTES = 256 * 1024
+LARGEST_DRAFT_BYTES = 1024 * 1024
+DEEPEST = 64
 KEPT = ("type", "messageId", "receivedAt")
 """What nothing may change of an event: its kind, its idempotency id, and when the product took it."""
 
@@ -58,7 +61,9 @@ class Destination(NamedTuple):
         return read_event(draft.event, self.path) if self.is_event else read(draft.payload, self.path)
 
     def put(self, draft: Draft, value: Any) -> None:
-        """Raises StepFailed where it cannot be written."""
+        """Raises StepFailed where it cannot be written, or is too large."""
+        if isinstance(value, dict | list):
+            check_size(value, LARGEST_VALUE_BYTES)
         if self.is_event:
             put_event(draft.event, self.path, value)
         else:
@@ -136,6 +141,28 @@ def _field(text: str, value: Any, *, has_value: bool) -> Field:
 
 def problem_of(field: str, error: ExpressionError) -> Problem:
     return field, f"at character {error.position}: {error}"
+
+
+def check_size(value: Any, most_bytes: int) -> None:
+    """Raise StepFailed for more than about so many bytes of JSON, or nesting beyond DEEPEST.
+
+    A payload can be copied into itself, and doubles each time: what is shared counts again, as it does in
+    JSON, and the counting ends where it is too much.
+    """
+    row = [value]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for one in row:
+            if isinstance(one, dict | list):
+                most_bytes -= 8 * len(one) + (sum(map(len, one)) if isinstance(one, dict) else 0)
+            else:
+                most_bytes -= len(one) if isinstance(one, str) else 0
+            if most_bytes < 0:
+                raise StepFailed("that would be too large to send")
+            below += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        row = below
+    if row:
+        raise StepFailed(f"that would be nested deeper than {DEEPEST}")
 
 
 def converted(value: Any, wanted: Kind | None) -> Any:

@@ -231,7 +231,10 @@ def _parse_json(text: Any) -> Any:
 
 
 def _to_json(value: Any) -> str:
-    return fitting(msgspec.json.encode(value).decode())
+    try:
+        return fitting(msgspec.json.encode(value).decode())
+    except RecursionError:
+        raise StepFailed("the value is nested too deeply") from None
 
 
 # ── Time ─────────────────────────────────────────────────────────────────────────────────────

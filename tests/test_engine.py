@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafly_lite.configuration import Attachment
 from datafly_lite.engine import Draft, Engine, Moment, Ran, compile_engine
 from datafly_lite.engine_fields import MOST_FIELDS
 from datafly_lite.errors import AdminError
 from datafly_lite.events import Event, encode_event
+from path_kit import ATTACHMENT, PIPELINE, open_path
 
 MOMENT = Moment(1_772_359_201_000, "m-1")
 ORDER = {
@@ -298,6 +303,33 @@ def test_all_problems_are_told_at_once() -> None:
     assert list(found) == ["steps[0].type", "steps[1].condition", 'events["a"]', 'events["*"]["x"]']
 
 
+@pytest.mark.parametrize(
+    ("mappings", "words"),
+    [
+        ({f"copy{number}": "payload" for number in range(60)}, "too large to send"),
+        (
+            {"a": "properties", **{f"a.copy{number}": "payload.a" for number in range(60)}},
+            "too large to send",
+        ),
+        ({f"event.traits.copy{number}": "traits" for number in range(60)}, "too large to send"),
+        ({"a": "JSON_PARSE(REPLACE('[x]', 'x', '" + "[" * 70 + "]" * 70 + "'))"}, "nested deeper"),
+    ],
+)
+def test_what_is_copied_into_itself_does_not_grow_without_end(mappings: dict[str, str], words: str) -> None:
+    found = outcome({"type": "map", "mappings": mappings})
+    assert found[0] == "fail"
+    assert words in found[1]
+
+
+def test_many_large_values_are_too_much_together() -> None:
+    event = an_event(properties={"text": "a" * 60_000})
+    steps = [
+        {"type": "map", "mappings": {f"{step}{number}": "properties.text" for number in range(9)}}
+        for step in "ab"
+    ]
+    assert [one.outcome for one in through(*steps, event=event)[1]] == ["changed", "fail"]
+
+
 # ── Per-event parameters ─────────────────────────────────────────────────────────────────────
 
 SECTIONS: dict[str, Any] = {
@@ -439,3 +471,63 @@ def test_chance_in_a_script_is_the_events_own() -> None:
     assert first == again
     assert first.traits["dice"][1] == MOMENT.now_ms
     assert other.event.traits["dice"][0] != first.traits["dice"][0]
+
+
+# ── Where they come from ─────────────────────────────────────────────────────────────────────
+
+
+def documented() -> dict[str, Any]:
+    document = (Path(__file__).parent.parent / "docs" / "expressions.md").read_text(encoding="utf-8")
+    found = re.search(r"```json\n(.*?)```", document.split("## Steps of a revision", 1)[1], re.DOTALL)
+    assert found is not None
+    config: dict[str, Any] = msgspec.json.decode(found[1])
+    return config
+
+
+def test_the_steps_of_the_document_run() -> None:
+    config = documented()
+    engine = compile_engine(config["steps"], config["events"])
+    properties = {**ORDER, "revenue": 4050, "coupon": "may"}
+    draft, ran = run(engine, an_event(properties=properties))
+    assert [one.outcome for one in ran] == ["ok", *["changed"] * 5]
+    assert draft.event.properties == {**properties, "revenue": 40.5, "items": 2}
+    assert draft.payload == {
+        "user_id": "u-1",
+        "non_personalized_ads": True,
+        "events": [{"params": {"site": "uk", "coupon": "MAY"}}],
+    }
+    for name in ("Internal Test", "Product Viewed"):
+        assert run(engine, an_event(event=name))[1][-1].outcome == "drop"
+
+
+@pytest.mark.anyio
+async def test_an_attachment_has_its_revisions_steps_with_the_pipelines_parameters(data_dir: Path) -> None:
+    steps = [
+        {"type": "filter", "condition": "properties.revenue > {{pipeline_param.least}}"},
+        {"type": "custom_js", "code": "function process(e, c) { e.traits.c = c; return e; }"},
+    ]
+
+    async with open_path(data_dir) as path:
+
+        async def attachment(parameters: dict[str, str]) -> Attachment:
+            await path.store.write(configure, {"steps": steps}, parameters)
+            await path.configuration.reload()
+            return path.configuration.current.attachments[ATTACHMENT]
+
+        first, again = await attachment({"least": "10"}), await attachment({"least": "10"})
+        assert first.engine is not None
+        assert first.engine is again.engine
+        draft, _ = run(first.engine)
+        context = draft.event.traits["c"]
+        assert context["integration"] == {"id": "tmpl_1", "name": "Hook", "vendor": "webhook"}
+        assert context["pipeline"] == {"id": PIPELINE, "name": "Test"}
+        broken = await attachment({"least": "'"})
+        assert broken.engine is None
+        assert broken.engine_error.startswith("steps[0].condition: at character 22: ")
+        missing = await attachment({})
+        assert "a pipeline parameter is not filled in" in missing.engine_error
+
+
+def configure(connection: sqlite3.Connection, config: dict[str, Any], parameters: dict[str, str]) -> None:
+    connection.execute("UPDATE revisions SET config = ?", (msgspec.json.encode(config).decode(),))
+    connection.execute("UPDATE pipelines SET parameters = ?", (msgspec.json.encode(parameters).decode(),))
