@@ -2,6 +2,7 @@
 
 import "./copy-button.js";
 import "./depends-on.js";
+import "./expression-check.js";
 import "./password-field.js";
 import "./reload-soon.js";
 import "./select-all.js";
