@@ -44,8 +44,8 @@ def target(text: str) -> Target:
 def with_token(url: str, token: str) -> str:
     """The address with the token as its last parameter, in place of any that it had."""
     address, sign, fragment = strip_token(url).partition("#")
-    base, _, query = address.partition("?")
-    return f"{base}?{query}{'&' if query else ''}{PARAMETER}={token}{sign}{fragment}"
+    base, mark, query = address.partition("?")
+    return f"{base}?{query}{'&' if mark else ''}{PARAMETER}={token}{sign}{fragment}"
 
 
 def strip_token(url: str) -> str:

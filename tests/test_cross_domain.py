@@ -95,7 +95,7 @@ def test_a_whole_address_keeps_its_letters_and_has_one_host(address: str, host: 
         ("https://b.example", "https://b.example?_dfx=T"),
         ("https://b.example/", "https://b.example/?_dfx=T"),
         ("https://b.example/p?a=1&b=2#part", "https://b.example/p?a=1&b=2&_dfx=T#part"),
-        ("https://b.example/?#part", "https://b.example/?_dfx=T#part"),
+        ("https://b.example/?#part", "https://b.example/?&_dfx=T#part"),
         ("https://b.example/#/route?x=1", "https://b.example/?_dfx=T#/route?x=1"),
         ("https://b.example/?_dfx=old&a=1", "https://b.example/?a=1&_dfx=T"),
     ],
@@ -115,6 +115,7 @@ addresses = st.builds(
 @given(addresses)
 @example("https://b.example/p?&")
 @example("https://b.example/p??")
+@example("https://b.example/p?&_dfx")
 @example("https://b.example/p?%5Fdfx=1&a")
 def test_what_was_added_is_stripped_again_and_nothing_else(address: str) -> None:
     plain = cross_domain.strip_token(address)
@@ -217,6 +218,21 @@ def test_it_is_for_one_host_and_one_browser(tmp_path: Path, other: dict[str, str
         token = await shop.token()
         assert await shop.redeem(token, **other) is None
         assert await shop.redeem(token) == VISITOR, "what was not for it did not use it up"
+
+    with_shop(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_given"),
+    [({}, True), ({"marketing": False}, True), ({"functional": True}, True), ({"functional": False}, False)],
+    ids=str,
+)
+def test_of_whom_nothing_is_known_the_default_policy_decides(
+    tmp_path: Path, policy: dict[str, bool], is_given: bool
+) -> None:
+    async def work(shop: Shop) -> None:
+        made = await shop.handovers.issue("pip_1", VISITOR, "b.example", BROWSER, policy)
+        assert (made is not None) is is_given
 
     with_shop(tmp_path, work)
 

@@ -22,7 +22,7 @@ from kit import Pipeline, request
 
 NOW_MS = 1_772_029_800_123
 DAY_S = 86_400
-ALL = {
+ALL: dict[str, Any] = {
     "ga4": {},
     "meta_capi": {},
     "tiktok": {},

@@ -12,7 +12,7 @@ import msgspec
 
 from datafly_lite import cross_domain
 from datafly_lite.clock import iso
-from datafly_lite.configuration import Pipeline
+from datafly_lite.configuration import LiveConfiguration, Pipeline
 from datafly_lite.cross_domain import Target
 from datafly_lite.errors import Refused
 from datafly_lite.gateway import answers, bodies, callers, origins
@@ -38,8 +38,11 @@ decode_ask = msgspec.json.Decoder(Ask).decode
 class Crossing:
     """The two paths."""
 
-    def __init__(self, settings: Settings, handovers: Handovers, admit: Admit) -> None:
+    def __init__(
+        self, settings: Settings, configuration: LiveConfiguration, handovers: Handovers, admit: Admit
+    ) -> None:
         self._settings = settings
+        self._configuration = configuration
         self._handovers = handovers
         self._admit = admit
 
@@ -81,7 +84,10 @@ class Crossing:
         caller = call.caller
         if caller.visitor is None or call.headers.get(b"sec-gpc") == b"1":
             return None
-        return await self._handovers.issue(pipeline.id, caller.visitor, target.host, caller.user_agent)
+        policy = self._configuration.current.rules.consent.default_policy
+        return await self._handovers.issue(
+            pipeline.id, caller.visitor, target.host, caller.user_agent, policy
+        )
 
 
 def _listed(pipeline: Pipeline, to: str) -> Target:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +23,7 @@ from datafly_lite.store import Store, handovers
 PURPOSE = b"cross_domain"
 TTL_MS = 120_000
 """At most two minutes (reliability.md, case 111): a link is followed at once."""
+NO_POLICY: Mapping[str, bool] = {}
 TOKEN = re.compile(r"[A-Za-z0-9_-]{40,700}")
 
 
@@ -62,11 +64,19 @@ class Handovers:
         self._clock = clock
 
     async def issue(
-        self, pipeline_id: str, anonymous_id: str, host: str, user_agent: str | None
+        self,
+        pipeline_id: str,
+        anonymous_id: str,
+        host: str,
+        user_agent: str | None,
+        default_policy: Mapping[str, bool] = NO_POLICY,
     ) -> Handover | None:
-        """A token for one host; None where the visitor refused functional cookies. Raises StorageError."""
+        """A token for one host; None where the visitor refused functional cookies. Raises StorageError.
+
+        `default_policy` is what holds of a visitor who never said (consent.py).
+        """
         choices = await self._store.read(handovers.choices_of, anonymous_id)
-        if choices.get("functional") is False:
+        if {**default_policy, **choices}.get("functional") is False:
             return None
         expires_at_ms = self._clock() + TTL_MS
         sealed = Sealed(pipeline_id, anonymous_id, host, _browser(user_agent), expires_at_ms)

@@ -60,7 +60,7 @@ class Preparations:
         self._configuration = configuration
         self._challenges = challenges
         self._rates = rates
-        crossing = Crossing(settings, handovers, self._admitted)
+        crossing = Crossing(settings, configuration, handovers, self._admitted)
         self._known = {
             "v1/challenge": Preparation("POST", self._challenge),
             "v1/cross-domain": Preparation("POST", crossing.token),
