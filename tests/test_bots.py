@@ -8,7 +8,7 @@ from typing import Any
 
 import crawleruseragents  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafly_lite.bots import LONGEST_USER_AGENT_CHARS, Bot, BotFiltering, known_bot, problems, recognise
@@ -51,6 +51,7 @@ def test_every_crawler_of_the_list_is_recognised_by_its_own_examples() -> None:
     assert [one for one in examples if known_bot(one.strip()) is None] == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.sampled_from([one["pattern"] for one in CRAWLERS]), st.text(max_size=40))
 def test_the_answer_is_that_of_the_lists_own_expressions(before: str, pattern: str, after: str) -> None:
     user_agent = before + re.sub(r"\\(\W)", r"\1", pattern) + after
@@ -95,6 +96,7 @@ def test_a_pattern_matches_as_it_reads(pattern: str, user_agent: str, expected: 
     assert (found == Bot("custom_pattern", pattern)) is expected
 
 
+@settings(deadline=None)
 @given(st.text("abc", max_size=12), st.text("abc*", min_size=1, max_size=8).filter(lambda one: "*" in one))
 def test_a_star_means_what_it_means_to_a_shell(user_agent: str, pattern: str) -> None:
     found = recognise(f"x{user_agent}", BotFiltering(custom_patterns=(f"x{pattern}",)))

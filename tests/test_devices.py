@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafly_lite.devices import LONGEST_USER_AGENT_CHARS, describe
@@ -155,6 +155,7 @@ def test_only_the_beginning_of_a_long_user_agent_counts() -> None:
     assert describe(start)["device"]["type"] == "tablet"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_has_a_description_of_the_same_shape(text: str) -> None:
     found = describe(f"Mozilla/5.0 ({text}) {CHROME} {text}")

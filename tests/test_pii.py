@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafly_lite.events import Event
@@ -61,6 +61,7 @@ def test_a_value_is_hashed_in_its_one_writing(value: str, name: str, written: st
     assert hashed(value, name) == sha(written)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.sampled_from(["", "phone", "email"]))
 def test_a_hash_is_not_hashed_again(value: str, name: str) -> None:
     once = hashed(value, name)
@@ -157,6 +158,7 @@ PATHS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abc"), VALUES),
     st.lists(PATHS),
@@ -309,6 +311,7 @@ def test_hostile_text_is_gone_through(text: str) -> None:
     assert isinstance(scrubbed(f"{text} ada@example.com", lambda _: "#"), str)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab@.+-%40 123()/=&?", max_size=60))
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     once = scrubbed(text, lambda _: "#")
