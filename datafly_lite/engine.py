@@ -81,17 +81,24 @@ def _run(step: Step, draft: Draft, moment: Moment) -> Ran:
     own = Draft(msgspec.structs.replace(draft.event), draft.payload, draft.replaces)
     try:
         after = step.run(own, moment)
-        if isinstance(after, Draft):
-            check_size([after.payload, *msgspec.structs.astuple(after.event)], LARGEST_DRAFT_BYTES)
+        is_same = after == draft
+        if isinstance(after, Draft) and not is_same:
+            check_size(_changed(draft, after), LARGEST_DRAFT_BYTES)
     except StepFailed as error:
         return Ran(step.name, step.on_error, f"{step.label}: {error}")
     except ScriptError as error:
         return Ran(step.name, step.on_error, f"{step.label}: {script_words(error)}")
     if isinstance(after, str):
         return Ran(step.name, "drop", f"{step.label}: {after}")
-    ran = Ran(step.name, "ok" if after == draft else "changed")
+    ran = Ran(step.name, "ok" if is_same else "changed")
     draft.event, draft.payload, draft.replaces = after.event, after.payload, after.replaces
     return ran
+
+
+def _changed(before: Draft, after: Draft) -> list[Any]:
+    """What of the draft is new, and so may be too large."""
+    pairs = zip(msgspec.structs.astuple(before.event), msgspec.structs.astuple(after.event), strict=True)
+    return [after.payload, *(new for old, new in pairs if new is not old)]
 
 
 def compile_engine(

@@ -143,26 +143,26 @@ def problem_of(field: str, error: ExpressionError) -> Problem:
     return field, f"at character {error.position}: {error}"
 
 
-def check_size(value: Any, most_bytes: int) -> None:
+def check_size(value: dict[str, Any] | list[Any], most_bytes: int) -> None:
     """Raise StepFailed for more than about so many bytes of JSON, or nesting beyond DEEPEST.
 
     A payload can be copied into itself, and doubles each time: what is shared counts again, as it does in
     JSON, and the counting ends where it is too much.
     """
-    row = [value]
+    row: list[Any] = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
         for one in row:
-            if isinstance(one, dict | list):
-                most_bytes -= 8 * len(one) + (sum(map(len, one)) if isinstance(one, dict) else 0)
-            else:
-                most_bytes -= len(one) if isinstance(one, str) else 0
+            values = one.values() if isinstance(one, dict) else one
+            most_bytes -= 8 * len(one) + (sum(map(len, one)) if isinstance(one, dict) else 0)
+            most_bytes -= sum([len(inner) for inner in values if isinstance(inner, str)])
             if most_bytes < 0:
                 raise StepFailed("that would be too large to send")
-            below += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+            below += [inner for inner in values if isinstance(inner, dict | list)]
+        if not below:
+            return
         row = below
-    if row:
-        raise StepFailed(f"that would be nested deeper than {DEEPEST}")
+    raise StepFailed(f"that would be nested deeper than {DEEPEST}")
 
 
 def converted(value: Any, wanted: Kind | None) -> Any:

@@ -149,6 +149,9 @@ def without(document: Any, path: Path) -> Any:
 FIELDS = {field.encode_name: field for field in msgspec.structs.fields(Event)}
 """By the wire's name: `userId`, not `user_id`."""
 
+FREE = {name for name, field in FIELDS.items() if field.type == FIELDS["properties"].type}
+"""Fields with any keys and any values: there is nothing to check below them."""
+
 ATTRIBUTES = {name: field.name for name, field in FIELDS.items()}
 
 
@@ -162,8 +165,13 @@ def read_event(event: Event, path: Path) -> Any:
 def put_event(event: Event, path: Path, value: Any) -> None:
     """Set what is at the path. Raises StepFailed where the event has no such field or another type."""
     field = _field(path)
-    below = path.below()
-    whole = _put(getattr(event, field.name), path, 1, value) if below.parts else value
+    if len(path.parts) > 1:
+        whole = _put(getattr(event, field.name), path, 1, value)
+        if path.parts[0] in FREE:
+            setattr(event, field.name, whole)
+            return
+    else:
+        whole = value
     try:
         setattr(event, field.name, msgspec.convert(whole, field.type))
     except msgspec.ValidationError as error:
