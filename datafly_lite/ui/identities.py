@@ -12,8 +12,9 @@ from datafly_lite.clock import iso
 from datafly_lite.errors import AdminError
 from datafly_lite.management import identities
 from datafly_lite.management.schemas_identities import ConsentChangeOfIdentity, IdentityDetail
-from datafly_lite.store.identities import MOST_CONSENT_CHANGES, MOST_LINKS, MOST_VISITORS_OF_A_USER
+from datafly_lite.store.identities import MOST_CONSENT_CHANGES, MOST_LINKS
 from datafly_lite.ui.forms import Problems, problems_of
+from datafly_lite.ui.refused_events import visible
 from datafly_lite.ui.templating import path_part
 from datafly_lite.ui.visit import Visit, with_query
 
@@ -22,6 +23,9 @@ FILTERS = ("user_id", "anonymous_id", "group_id")
 PAGE_SIZE = 50
 BY_ID = "id"
 """In `order`: all visitors, page by page; else those of the newest events."""
+
+FEW_ROWS = 10
+"""So many are shown at once; more are folded."""
 
 WORDS = {True: "granted", False: "refused", None: "not said"}
 
@@ -39,9 +43,11 @@ async def show_list(visit: Visit) -> Response:
     filters, problems = visit.filters(*FILTERS), Problems()
     is_filtered, cursor = any(filters.values()), visit.query("cursor")
     is_walk = is_filtered or bool(cursor) or visit.query("order") == BY_ID
-    found: dict[str, Any] = {"data": [], "next_cursor": None}
+    recent = [] if is_walk else await identities.recent_identities(visit.services, PAGE_SIZE)
+    is_walk = not recent  # the newest events may be nobody's
+    found: dict[str, Any] = {"data": recent, "next_cursor": None}
     try:
-        found = await _find(visit, filters) if is_walk else await _recent(visit)
+        found = await _find(visit, filters) if is_walk else found
     except AdminError as error:
         problems = problems_of(error, FILTERS)
     asked = {**filters, "order": BY_ID if is_walk and not is_filtered else ""}
@@ -51,8 +57,10 @@ async def show_list(visit: Visit) -> Response:
         filters=filters,
         is_filtered=is_filtered,
         is_walk=is_walk,
+        is_asked=is_filtered or bool(cursor),
         is_first=not cursor,
         problems=problems,
+        visible=visible,
         visitors=msgspec.to_builtins(found["data"]),
         first=with_query(PATH, asked),
         more=with_query(PATH, {**asked, "cursor": found["next_cursor"]}) if found["next_cursor"] else "",
@@ -65,10 +73,6 @@ async def _find(visit: Visit, filters: Mapping[str, str]) -> dict[str, Any]:
     return await identities.list_identities(visit.services, filters=filters, cursor=cursor, limit=PAGE_SIZE)
 
 
-async def _recent(visit: Visit) -> dict[str, Any]:
-    return {"data": await identities.recent_identities(visit.services, PAGE_SIZE), "next_cursor": None}
-
-
 # ── One visitor ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -78,18 +82,27 @@ async def show(visit: Visit) -> Response:
     now = iso(visit.services.clock())
     return visit.page(
         "identity.html",
-        visitor=msgspec.to_builtins(found),
+        visitor=_shown(found),
         expired={name for name, one in found.vendor_ids.items() if one.expires_at and one.expires_at <= now},
-        changes=[choice_changes(one) for one in found.consent_changes],
         events=with_query("/live", {"anonymous_id": found.anonymous_id}),
         same_user=with_query(PATH, {"user_id": found.user_id or ""}),
         same_group=with_query(PATH, {"group_id": found.group_id or ""}),
-        unlink=[_unlink_path(found.anonymous_id, one.user_id) for one in found.links],
         words=WORDS,
+        visible=visible,
+        few=FEW_ROWS,
         most_links=MOST_LINKS,
-        most_others=MOST_VISITORS_OF_A_USER,
         most_changes=MOST_CONSENT_CHANGES,
     )
+
+
+def _shown(found: IdentityDetail) -> dict[str, Any]:
+    """Each change of consent with what is another choice after it, each link with where it is undone."""
+    shown: dict[str, Any] = msgspec.to_builtins(found)
+    for change, one in zip(shown["consent_changes"], found.consent_changes, strict=True):
+        change["choices"] = choice_changes(one)
+    for link in shown["links"]:
+        link["unlink"] = _unlink_path(found.anonymous_id, link["user_id"])
+    return shown
 
 
 def choice_changes(change: ConsentChangeOfIdentity) -> list[ChoiceChange]:
@@ -113,7 +126,7 @@ async def confirm_unlink(visit: Visit) -> Response:
     return visit.page(
         "confirm.html",
         heading="Undo this link",
-        text=_consequences(found, user_id, is_current=link.is_current),
+        text=visible(_consequences(found, user_id, is_current=link.is_current)),
         action=f"{PATH}/{path_part(found.anonymous_id)}/unlink",
         button="Undo the link",
         back=f"{PATH}/{path_part(found.anonymous_id)}",
