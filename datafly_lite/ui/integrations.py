@@ -9,7 +9,9 @@ from starlette.responses import Response
 from datafly_lite.auth import User
 from datafly_lite.errors import AdminError
 from datafly_lite.management import integrations
+from datafly_lite.ui import dry_run
 from datafly_lite.ui.delivery_health import health_of
+from datafly_lite.ui.dry_run_offer import OWN_EVENT, offer, sample_of
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline import find
 from datafly_lite.ui.vendor_form import (
@@ -189,6 +191,7 @@ async def _form_page(
         problems=problems,
         labels=field_labels(vendor),
         base_revision=base_revision or (attached["revision_number"] if attached else None),
+        offer=await offer(visit, visit.path("pipeline_id"), form),
     )
 
 
@@ -241,3 +244,40 @@ async def _config(visit: Visit, attached: dict[str, Any], number: int) -> dict[s
     revision = await integrations.get_revision(visit.services, attached["integration_id"], number)
     config: dict[str, Any] = revision["config"]
     return config
+
+
+# ── Before it is saved ───────────────────────────────────────────────────────────────────────
+
+NEW = "new"
+"""In the place of an attachment's id: the form of a new one."""
+
+
+async def try_it(visit: Visit) -> Response:
+    """What the form would do to events, if it were saved."""
+    form, problems = await visit.form(), Problems()
+    pipeline, target, stored = await find(visit), dict[str, Any](), dict[str, Any]()
+    if visit.path("attachment_id") == NEW:
+        vendor = _vendor(form.word("vendor"))
+        target["vendor"], title = vendor.name, vendor.label
+        against = "A new integration: there is nothing before it to compare it with."
+    else:
+        attached = await _attachment(visit)
+        base = _base_revision(form, attached)
+        vendor, stored = _vendor(attached["vendor"]), await _config(visit, attached, base)
+        target = {"integration_id": attached["integration_id"], "base_revision": base}
+        title = attached["integration_name"]
+        against = f"Against revision {attached['revision_number']}, which the pipeline uses."
+    config = config_of(vendor, form, problems, stored)
+    check(visit.services.settings, vendor, config, problems, stored)
+    fields = {"pipeline_id": pipeline["id"], "config": config, **target}
+    return await dry_run.show(
+        visit,
+        {**fields, **sample_of(form, problems)},
+        problems,
+        names=[*field_names(vendor), OWN_EVENT],
+        labels=field_labels(vendor),
+        title=f"{title} on {pipeline['name']}",
+        against=against,
+        back=_list_path(visit),
+        words=dry_run.OF_NEW if "vendor" in target else dry_run.OF_CHANGE,
+    )
