@@ -16,6 +16,7 @@ from datafly_lite.processor.processor import CONSUMER
 from datafly_lite.store import Store, raw_events
 from datafly_lite.store.events import Changes, write_processed
 from datafly_lite.store.raw_events import Appender
+from datafly_lite.store.visitors import VisitorChanges
 from kit import open_store
 from load import EVENT, new_message_ids
 
@@ -24,6 +25,9 @@ ITEMS_A_COMMIT = 5
 PROBE_EVENTS = 10_000
 PROBES = 5
 WINDOW_DAYS = 7
+
+NOTHING = Changes(0, [], [], VisitorChanges([], [], [], [], []), [], 0)
+"""What the processor would change, but for its offset."""
 
 
 def arrivals(count: int) -> list[Arrival]:
@@ -88,6 +92,6 @@ def fill(database: Path, events: int) -> None:
         async with open_store(database) as store:
             await Filling(store).insert(events)
             end = await store.read(raw_events.end)
-            await store.write(write_processed, CONSUMER, Changes(end, [], [], [], []))
+            await store.write(write_processed, CONSUMER, NOTHING._replace(offset=end))
 
     anyio.run(run)

@@ -18,6 +18,7 @@ from datafly_lite.live import LiveStream
 from datafly_lite.settings import Settings
 from datafly_lite.store import Store
 from datafly_lite.store.events import Changes, DeliveryRow, EventRow, write_processed
+from datafly_lite.store.visitors import VisitorChanges
 from kit import open_store
 
 PIPELINE = "pip_1"
@@ -141,12 +142,13 @@ class Outbox:
                 offset=self.queued,
                 events=[_event(offset, at_ms, body, fields) for offset in offsets],
                 deliveries=[
-                    DeliveryRow(offset, PIPELINE, one, "pending", None, at_ms, at_ms, None, "")
+                    _delivery(offset, one, fields.get("anonymousId", "a-1"), at_ms)
                     for offset in offsets
                     for one in attachments
                 ],
-                identities=[],
-                links=[],
+                visitors=VisitorChanges([], [], [], [], []),
+                consent_changes=[],
+                processed_at_ms=at_ms,
             ),
         )
         return [f"m-{offset}" for offset in offsets]
@@ -186,7 +188,40 @@ def _event(offset: int, at_ms: int, body: bytes | None, fields: dict[str, Any]) 
     }
     encoded = msgspec.json.encode(event) if body is None else body
     return EventRow(
-        offset, PIPELINE, message_id, "track", "Test", "a-1", None, at_ms, at_ms, None, "", "{}", "0", encoded
+        offset=offset,
+        pipeline_id=PIPELINE,
+        message_id=message_id,
+        type="track",
+        event="Test",
+        anonymous_id=event["anonymousId"],
+        user_id=None,
+        received_at_ms=at_ms,
+        processed_at_ms=at_ms,
+        drop_reason=None,
+        detail=None,
+        steps="",
+        data_layer_version=0,
+        consent_settings_version=0,
+        inputs="{}",
+        program="0",
+        body=encoded,
+    )
+
+
+def _delivery(offset: int, attachment: str, visitor: str, at_ms: int) -> DeliveryRow:
+    return DeliveryRow(
+        offset=offset,
+        pipeline_id=PIPELINE,
+        pipeline_integration_id=attachment,
+        revision_id="rev_1",
+        anonymous_id=visitor,
+        status="pending",
+        reason=None,
+        detail=None,
+        next_attempt_at_ms=at_ms,
+        created_at_ms=at_ms,
+        finished_at_ms=None,
+        steps="",
     )
 
 

@@ -326,6 +326,8 @@ def test_global_privacy_control_is_a_no_to_marketing_and_nothing_else_is(server:
         ("0", {}),
         ("nonsense", {}),
     ):
-        assert server.send(event(f"gpc-{signal}"), Sec_GPC=signal, DNT="1").json() == {"success": True}
+        assert server.send(event(f"gpc-{signal}"), Origin=ORIGIN, Sec_GPC=signal, DNT="1").json() == {
+            "success": True
+        }
         final = server.trace(f"gpc-{signal}")["final"]
         assert final["context"].get("consent", {}).get("canonical", {}) == expected

@@ -27,9 +27,9 @@ def deliveries(
         start = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM deliveries").fetchone()[0]
         connection.execute(
             """
-            INSERT INTO deliveries (id, offset, pipeline_id, pipeline_integration_id, status,
+            INSERT INTO deliveries (id, offset, pipeline_id, pipeline_integration_id, revision_id, status,
                                     next_attempt_at_ms, created_at_ms, steps)
-            VALUES (?, ?, 'pip_a', ?, ?, ?, 0, '')
+            VALUES (?, ?, 'pip_a', ?, 'rev_1', ?, ?, 0, '')
             """,
             (start, start, attachment, status, at_ms),
         )
