@@ -17,6 +17,7 @@ from datafly_lite.ui.versioned import Kind, whole
 from datafly_lite.ui.visit import Visit
 
 KEYS, ROUTING = "deduplication.keys", "routing_rules"
+CODE, DESCRIPTION = "custom_js.code", "custom_js.description"
 TICKS = (
     *("bot_filtering.enabled", "bot_filtering.block_known_bots", "bot_filtering.block_empty_user_agent"),
     *("pii_rules.enabled", "session.track_session_start", "session.track_session_end"),
@@ -25,7 +26,8 @@ TICKS = (
 AREAS = ("bot_filtering.custom_patterns", "pii_rules.hash_fields", "pii_rules.redact_fields")
 NUMBERS = ("session.timeout_minutes", "session.max_duration_hours", "deduplication.window_hours")
 CHOICES = ("pii_rules.auto_detect", "pii_rules.ip_address", "custom_js.on_error")
-CODE, DESCRIPTION = "custom_js.code", "custom_js.description"
+PARTS = ("bot_filtering", "pii_rules", "session", "deduplication", "custom_js", ROUTING)
+"""In the order of the page, which is that of the steps."""
 
 LABELS = {
     "bot_filtering.custom_patterns": "User agents of your own",
@@ -162,12 +164,18 @@ def _around(form: Form, lists: Lists, problems: Problems) -> dict[str, Any]:
     return {"carets": carets, "operators": OPERATORS, "functions": FUNCTIONS.values(), "examples": EXAMPLES}
 
 
+def _part_of(field: str) -> int:
+    return PARTS.index(field.partition(".")[0])
+
+
 KIND = Kind(
     path="/data-layer",
     template="data_layer.html",
     title="Data layer",
     rules=RULES,
-    fields=(*TICKS, *AREAS, *NUMBERS, *CHOICES, CODE, DESCRIPTION, KEYS, ROUTING),
+    fields=tuple(
+        sorted((*TICKS, *AREAS, *NUMBERS, DESCRIPTION, CODE, *CHOICES, KEYS, ROUTING), key=_part_of)
+    ),
     lists={KEYS: {"event": "", "path": ""}, ROUTING: {"condition": "", "action": "drop"}},
     config_of=config_of,
     form_of=form_of,

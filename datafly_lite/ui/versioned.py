@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
@@ -11,7 +13,7 @@ from starlette.responses import Response
 from datafly_lite.errors import AdminError
 from datafly_lite.management import fields as f
 from datafly_lite.management import versioned
-from datafly_lite.management.typed import differing
+from datafly_lite.management.typed import differing, is_within
 from datafly_lite.management.versioned import Rules
 from datafly_lite.store import accounts
 from datafly_lite.ui.forms import Form, Problems, problems_of
@@ -24,12 +26,14 @@ AROUND_LINES = 2
 """Unchanged lines shown before and after a changed one."""
 
 CONFIG = "config."
+ROW = re.compile(r"\[(\d{1,9})\]")
 
 
 class Kind(NamedTuple):
     """One page: where it is, what its form holds, and the ways between form and configuration.
 
-    `lists` are the form's rows with what a new one holds. `around` is what the template needs besides.
+    `fields` are in the order of the page; `lists` are the form's rows, with what a new one holds; `around`
+    is what the template needs besides.
     """
 
     path: str
@@ -140,8 +144,15 @@ def _problems(kind: Kind, error: AdminError, lists: Lists, newest: int) -> Probl
     moved = [
         {**one, "field": kind.field_of(one["field"].removeprefix(CONFIG), lists)} for one in error.details
     ]
-    told = AdminError(error.code, error.message, details=moved)
+    told = AdminError(error.code, error.message, details=sorted(moved, key=partial(_place_of, kind)))
     return problems_of(told, [*kind.fields, *columns_of(lists)])
+
+
+def _place_of(kind: Kind, detail: Mapping[str, str]) -> tuple[int, int]:
+    """Where on the page it is: mistakes are told from its top to its end."""
+    places = [number for number, field in enumerate(kind.fields) if is_within(detail["field"], [field])]
+    row = ROW.search(detail["field"])
+    return max(places, default=len(kind.fields)), int(row[1]) if row else 0
 
 
 async def _page(
