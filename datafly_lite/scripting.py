@@ -5,6 +5,8 @@ and is an error. A call has 50 ms of processor time, 8 MB and a realm of its own
 is left for the next. There is no network, no file, no import and no timer. Time is given, in UTC, and so
 is chance: the same arguments give the same result.
 
+Numbers are JavaScript's: whole ones beyond 2**53 come back rounded, also where the script did not touch them.
+
 The engine is a process beside the server (scripting_engine.py says why), started by the first script and
 ended with the server; one call at a time, from any thread. A call blocks: keep it off the event loop.
 """
@@ -26,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from datafly_lite import scripting_engine as engine
+from datafly_lite import scripting_wire as wire
 from datafly_lite.errors import ScriptError
 
 LARGEST_SOURCE_BYTES = 64 * 1024
@@ -42,10 +44,10 @@ START = "from datafly_lite.scripting_engine import serve; serve()"
 FRAME = re.compile(r"(?:(?P<function>\S+) \()?<input>:(?P<line>[0-9]{1,9})")
 
 CRASHES = {
-    -signal.SIGPROF: engine.TOO_LONG,
-    -signal.SIGSEGV: f"it crashed the engine: most likely {engine.TOO_MUCH}",
-    -signal.SIGABRT: f"it crashed the engine: most likely {engine.TOO_MUCH}",
-    -signal.SIGBUS: f"it crashed the engine: most likely {engine.TOO_MUCH}",
+    -signal.SIGPROF: wire.TOO_LONG,
+    -signal.SIGSEGV: f"it crashed the engine: most likely {wire.TOO_MUCH}",
+    -signal.SIGABRT: f"it crashed the engine: most likely {wire.TOO_MUCH}",
+    -signal.SIGBUS: f"it crashed the engine: most likely {wire.TOO_MUCH}",
 }
 """How the engine ended -> what its script did. Any other end is not the script's doing."""
 
@@ -60,13 +62,13 @@ class Script(msgspec.Struct, frozen=True):
     ) -> dict[str, Any] | None:
         """What process() makes of the event; None to drop it. Raises ScriptError."""
         reply = ENGINE.ask(
-            engine.RUN,
+            wire.RUN,
             self.code.encode(),
             _chance(seed, now_ms),
             msgspec.json.encode(event),
             msgspec.json.encode(context),
         )
-        return None if reply[0] == engine.DROP else _decoded(reply[1])
+        return None if reply[0] == wire.DROP else _decoded(reply[1])
 
 
 def compile_script(code: str) -> Script:
@@ -82,7 +84,7 @@ def compile_script(code: str) -> Script:
         ) from None
     if len(source) > LARGEST_SOURCE_BYTES:
         raise ScriptError(f"the source has {len(source):,} bytes; at most {LARGEST_SOURCE_BYTES:,} are taken")
-    ENGINE.ask(engine.CHECK, source, _chance("", 0))
+    ENGINE.ask(wire.CHECK, source, _chance("", 0))
     return Script(code)
 
 
@@ -141,7 +143,7 @@ class Engine:
             reply = self._try(parts) or self._try(parts)
         if reply is None:
             raise ScriptError("the script engine was ended from outside: is the machine out of memory?")
-        if reply[0] == engine.ERROR:
+        if reply[0] == wire.ERROR:
             raise _error(reply[1].decode(), reply[2].decode())
         return reply
 
@@ -157,11 +159,11 @@ class Engine:
         except OSError as error:
             raise ScriptError(f"the script engine cannot be started: {error}") from None
         try:
-            engine.send(connection, *parts)
-            return engine.receive(connection)
+            wire.send(connection, *parts)
+            return wire.receive(connection)
         except (EOFError, OSError):
             ended = self._stop()
-            return [engine.ERROR, CRASHES[ended].encode(), b""] if ended in CRASHES else None
+            return [wire.ERROR, CRASHES[ended].encode(), b""] if ended in CRASHES else None
 
     def _started(self) -> socket.socket:
         if self._connection is not None:

@@ -16,12 +16,13 @@ import json
 import resource
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable
 
 import quickjs  # type: ignore[import-untyped]
+
+from datafly_lite.scripting_wire import DROP, ERROR, RUN, TOO_LONG, TOO_MUCH, VALUE, receive, send
 
 LONGEST_S = 0.05
 """Processor time for one call: the script's own top level, process() and all its promises."""
@@ -31,14 +32,6 @@ MEMORY_BYTES = 8 * 1024 * 1024
 STACK_BYTES = 512 * 1024
 ADDRESS_SPACE_BYTES = 1024 * 1024 * 1024
 
-COUNT = struct.Struct("!I")
-CHECK, RUN = b"check", b"run"
-
-VALUE, DROP, ERROR = b"value", b"drop", b"error"
-"""What a reply begins with. An error goes on with its message and its stack."""
-
-TOO_LONG = "it took more than 50 ms"
-TOO_MUCH = "it used more than 8 MB of memory"
 TOO_MUCH_OR_NULL = f"{TOO_MUCH}, or threw null"
 TOO_DEEP = "it calls itself too deeply"
 NEVER = "the promise that process returned never settles: there are no timers and no I/O to wait for"
@@ -199,30 +192,6 @@ def _understood(words: str, stack: str) -> Failed:
     if "out of memory" in words or words in ("InternalError: string too long", "InternalError\nundefined"):
         return Failed(TOO_MUCH, stack)
     return Failed(words, stack)
-
-
-def send(connection: socket.socket, *parts: bytes) -> None:
-    """One message of several parts."""
-    sizes = b"".join(COUNT.pack(len(part)) for part in parts)
-    connection.sendall(COUNT.pack(len(parts)) + sizes + b"".join(parts))
-
-
-def receive(connection: socket.socket) -> list[bytes]:
-    """The next message. Raises EOFError where the other side is gone."""
-    (count,) = COUNT.unpack(_exactly(connection, COUNT.size))
-    sizes = [size for (size,) in COUNT.iter_unpack(_exactly(connection, COUNT.size * count))]
-    return [_exactly(connection, size) for size in sizes]
-
-
-def _exactly(connection: socket.socket, size_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    while size_bytes:
-        chunk = connection.recv(min(size_bytes, 1 << 20))
-        if not chunk:
-            raise EOFError
-        chunks.append(chunk)
-        size_bytes -= len(chunk)
-    return b"".join(chunks)
 
 
 def _answer(realm: Realm, parts: list[bytes]) -> list[bytes]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datafly_lite.errors import ScriptError
 from datafly_lite.scripting import ENGINE, LARGEST_SOURCE_BYTES, Engine, Script, compile_script
-from datafly_lite.scripting_engine import CHECK
+from datafly_lite.scripting_wire import CHECK
 
 NOW_MS = 1_772_029_800_000
 EVENT: dict[str, Any] = {"type": "track", "event": "purchase", "properties": {"total": 5}}
