@@ -18,6 +18,8 @@ from datafly_lite.engine import Draft, Engine, Moment, Ran, compile_engine
 from datafly_lite.engine_fields import MOST_FIELDS
 from datafly_lite.errors import AdminError
 from datafly_lite.events import Event, encode_event
+from kit import RecordingVendor
+from outbox_kit import delivering, outbox
 from path_kit import ATTACHMENT, PIPELINE, open_path
 
 MOMENT = Moment(1_772_359_201_000, "m-1")
@@ -531,3 +533,28 @@ async def test_an_attachment_has_its_revisions_steps_with_the_pipelines_paramete
 def configure(connection: sqlite3.Connection, config: dict[str, Any], parameters: dict[str, str]) -> None:
     connection.execute("UPDATE revisions SET config = ?", (msgspec.json.encode(config).decode(),))
     connection.execute("UPDATE pipelines SET parameters = ?", (msgspec.json.encode(parameters).decode(),))
+
+
+@pytest.mark.anyio
+async def test_steps_decide_what_the_vendor_gets_and_a_failure_is_parked_with_its_words(
+    vendor: RecordingVendor, tmp_path: Path
+) -> None:
+    steps = [
+        {"type": "filter", "condition": "properties.n > 0"},
+        {"type": "compute", "name": "Half", "fields": {"half": "properties.n / (properties.n - 2)"}},
+        {"type": "custom_js", "code": "function process(event) { event.traits.seen = true; return event; }"},
+    ]
+    async with outbox(tmp_path) as box:
+        attachment = await box.attach(url=vendor.url, steps=steps)
+        for number in (0, 2, 4):
+            await box.queue([attachment], properties={"n": number})
+        async with delivering(box):
+            await box.until(attachment, dropped=1, dead=1, delivered=1)
+        dropped, dead, delivered = await box.deliveries(attachment)
+        errors = [one["error"] for one in await box.attempts() if one["delivery_id"] == dead["id"]]
+    assert (dropped["status"], dropped["reason"]) == ("dropped", "filter")
+    assert (dead["status"], dead["reason"]) == ("dead", "mapping_failed")
+    assert errors == ['step 2 (compute, "Half"): half: a division by zero']
+    assert delivered["status"] == "delivered"
+    (body,) = [msgspec.json.decode(one.body) for one in vendor.received]
+    assert (body["half"], body["traits"], body["properties"]) == (2, {"seen": True}, {"n": 4})
