@@ -64,6 +64,16 @@ WORDS = {"true": True, "granted": True, "false": False, "denied": False}
 
 REFUSED_BY_GPC = {"marketing": False, "personalization": False}
 
+SIGNALS = {
+    "ad_storage": ("marketing",),
+    "ad_user_data": ("marketing",),
+    "ad_personalization": ("marketing", "personalization"),
+    "analytics_storage": ("analytics",),
+    "functionality_storage": ("functional",),
+    "personalization_storage": ("personalization",),
+}
+"""Google's signal -> the categories it follows from, the first of which must be known."""
+
 MAX_NAME_CHARS = 100
 MAX_CODES = 500
 MAX_FOREIGN = 20
@@ -293,19 +303,13 @@ def google_consent_mode(choices: Mapping[str, bool]) -> dict[str, str]:
 
     `ad_personalization` is marketing's, and denied where personalization is.
     """
-    sources = {
-        "ad_storage": ("marketing",),
-        "ad_user_data": ("marketing",),
-        "ad_personalization": ("marketing", "personalization"),
-        "analytics_storage": ("analytics",),
-        "functionality_storage": ("functional",),
-        "personalization_storage": ("personalization",),
-    }
-    return {
-        signal: "denied" if refused(choices, names) else "granted"
-        for signal, names in sources.items()
-        if names[0] in choices or refused(choices, names)
-    }
+    found: dict[str, str] = {}
+    for signal, names in SIGNALS.items():
+        if False in (said := [choices.get(name) for name in names]):
+            found[signal] = "denied"
+        elif said[0] is not None:
+            found[signal] = "granted"
+    return found
 
 
 def problems(settings: ConsentSettings) -> list[tuple[str, str]]:

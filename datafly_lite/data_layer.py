@@ -25,6 +25,7 @@ from datafly_lite.scripting import Script
 from datafly_lite.sessions import SessionRules
 
 MAX_RULES = 200
+MAX_WINDOW_HOURS = 720
 
 Problem = tuple[str, str]
 """A field, as in `routing_rules[2].condition`, and what is wrong with it."""
@@ -46,7 +47,7 @@ class Deduplication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     enabled: bool = True
-    window_hours: Annotated[int, msgspec.Meta(ge=1, le=720)] = 24
+    window_hours: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW_HOURS)] = 24
     keys: Annotated[tuple[IdempotencyKey, ...], msgspec.Meta(max_length=50)] = ()
 
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -46,6 +47,9 @@ class VendorId(msgspec.Struct, frozen=True, rename="camel"):
     set_at_ms: int
 
 
+Category = Literal["marketing", "analytics"]
+
+
 class Kind(NamedTuple):
     """The form of a value, its lifetime, and the category that its vendor serves.
 
@@ -54,10 +58,10 @@ class Kind(NamedTuple):
 
     form: re.Pattern[str]
     days: int
-    category: str
+    category: Category
 
 
-def _kind(form: str, days: int, category: str = "marketing") -> Kind:
+def _kind(form: str, days: int, category: Category = "marketing") -> Kind:
     return Kind(re.compile(form, re.ASCII), days, category)
 
 
@@ -228,7 +232,14 @@ def _is_alive(name: str, one: VendorId, at_ms: int) -> bool:
 
 def allowed(choices: Mapping[str, bool]) -> frozenset[str]:
     """The names whose category the visitor did not refuse."""
-    return frozenset(name for name, kind in KINDS.items() if choices.get(kind.category) is not False)
+    return _without(choices.get("marketing") is False, choices.get("analytics") is False)
+
+
+@lru_cache(maxsize=4)
+def _without(marketing: bool, analytics: bool) -> frozenset[str]:
+    """Each event asks for one of these."""
+    refused = {"marketing": marketing, "analytics": analytics}
+    return frozenset(name for name, kind in KINDS.items() if not refused[kind.category])
 
 
 def _object(value: Any) -> Mapping[str, Any]:

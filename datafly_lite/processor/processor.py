@@ -16,7 +16,7 @@ import structlog
 
 from datafly_lite.clock import Clock, iso
 from datafly_lite.configuration import Configuration, LiveConfiguration, Pipeline
-from datafly_lite.data_layer import Rules
+from datafly_lite.data_layer import MAX_WINDOW_HOURS, Rules
 from datafly_lite.errors import StorageUnavailable
 from datafly_lite.events import Arrival, Envelope, Record
 from datafly_lite.live import Frame, LiveStream
@@ -40,6 +40,8 @@ BATCH_EVENTS = 100
 RETRY_S = 1.0
 SESSIONS_S = 15.0
 """How often sessions are looked at that are over."""
+LONGEST_WINDOW_MS = MAX_WINDOW_HOURS * 3_600_000 + 24 * 3_600_000
+"""A day more than any window."""
 
 log_ = structlog.get_logger(__name__)
 
@@ -102,7 +104,7 @@ class Processor:
     async def run(self) -> None:
         """Process until cancelled; a transaction that was begun is finished."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._end_sessions)
+            tasks.start_soon(self._follow_the_clock)
             while True:
                 records = await self._log.read(self.position, BATCH_EVENTS)
                 try:
@@ -157,15 +159,21 @@ class Processor:
         events.write_processed(connection, CONSUMER, changes)
         return self._log.append_within(connection, generated) if generated else []
 
-    async def _end_sessions(self) -> None:
-        """Make the session_end of visitors who did not come back."""
+    async def _follow_the_clock(self) -> None:
+        """What is due without an event: the ends of sessions, and keys that no window reaches any more."""
         while True:
             await anyio.sleep(SESSIONS_S)
             try:
                 with anyio.CancelScope(shield=True):
                     await self.end_sessions()
+                    await self._forget_keys()
             except StorageUnavailable as error:
                 log_.warning("sessions wait for the store", error=str(error))
+
+    async def _forget_keys(self) -> None:
+        before_ms = self._clock() - LONGEST_WINDOW_MS
+        if await self._store.read(visitors.has_keys, before_ms):
+            await self.alone(visitors.forget_keys, before_ms)
 
     async def end_sessions(self) -> int:
         """Append a session_end for each session whose time is over; how many there were."""

@@ -133,6 +133,12 @@ def ending(connection: sqlite3.Connection, now_ms: int, limit: int) -> list[sqli
     ).fetchall()
 
 
+def has_keys(connection: sqlite3.Connection, before_ms: int) -> bool:
+    """Whether there are idempotency keys as old as that."""
+    sql = "SELECT 1 FROM idempotency_keys WHERE at_ms < ? LIMIT 1"
+    return connection.execute(sql, (before_ms,)).fetchone() is not None
+
+
 def forget_keys(connection: sqlite3.Connection, before_ms: int) -> None:
     """Idempotency keys that no window reaches any more."""
     connection.execute("DELETE FROM idempotency_keys WHERE at_ms < ?", (before_ms,))
