@@ -7,7 +7,7 @@ a step each field sees what those before it wrote.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ StepRun = Callable[[Draft, Moment], Draft | str]
 
 
 class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    name: str = ""
+    name: Annotated[str, msgspec.Meta(max_length=100)] = ""
     on_error: OnError = "fail"
 
 

@@ -332,6 +332,48 @@ def test_many_large_values_are_too_much_together() -> None:
     assert [one.outcome for one in through(*steps, event=event)[1]] == ["changed", "fail"]
 
 
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=4)
+    | st.sampled_from(["event.userId", "'a'", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["expression", "type", "a", "event.userId", "*", "page", ""]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+ANY_STEPS = st.lists(
+    ANY_JSON
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(["filter", "map", "transform", "enrich", "compute"])},
+        optional=dict.fromkeys(
+            ["condition", "mappings", "fields", "on_missing", "mode", "name", "on_error"], ANY_JSON
+        ),
+    ),
+    max_size=3,
+)
+
+
+@given(
+    ANY_STEPS, st.dictionaries(st.sampled_from(["*", "page", "purchase", "Order Completed", ""]), ANY_JSON)
+)
+def test_whatever_is_written_runs_or_is_refused_field_by_field(
+    steps: list[Any], events: dict[str, Any]
+) -> None:
+    try:
+        engine = compile_engine(steps, events)
+    except AdminError as error:
+        refused = error.details
+    else:
+        refused = []
+        assert {one.outcome for one in run(engine)[1]} <= {"ok", "changed", "skip", "drop", "fail"}
+    assert all(one["field"].startswith(("steps", "events")) and one["message"] for one in refused)
+
+
 # ── Per-event parameters ─────────────────────────────────────────────────────────────────────
 
 SECTIONS: dict[str, Any] = {
