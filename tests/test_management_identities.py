@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def admin(running: Admin) -> Admin:
 
 def _forget(connection: sqlite3.Connection) -> None:
     for table in ("identities", "identity_links", "profiles", "sessions", "consent_changes"):
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these names
+        connection.execute(f"DELETE FROM {table}")
 
 
 @pytest.fixture
@@ -189,6 +190,13 @@ def test_a_list_inside_a_visitor_is_bounded(admin: Admin, pipeline_id: str) -> N
     ]
     others = visitor(admin, "one-of-000")["other_identities"]
     assert [one["anonymous_id"] for one in others] == [f"one-of-{number:03}" for number in range(1, 101)]
+
+
+def test_the_documentation_says_how_long_each_vendors_id_lives() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "identity.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| (\w+) \|$", text, re.MULTILINE)
+    told = [(name, int(days), category) for name, days, category in lines]
+    assert told == [(name, kind.days, kind.category) for name, kind in KINDS.items()]
 
 
 # ── The list ─────────────────────────────────────────────────────────────────────────────────
