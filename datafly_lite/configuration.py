@@ -175,7 +175,7 @@ def _has_script(attachment: Attachment) -> bool:
 def rules_of(data_layer: sqlite3.Row | None, consent_settings: sqlite3.Row | None) -> Rules:
     """Rows of one version each, None for the program's defaults, made ready.
 
-    Raises ExpressionError and ScriptError for what an older program took and this one cannot read.
+    Raises ExpressionError for what an older program took and this one cannot read.
     """
     return _rules(
         data_layer["config"] if data_layer else "{}",

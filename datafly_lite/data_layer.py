@@ -113,7 +113,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 def compiled(
     data_layer: DataLayer, data_layer_version: int, settings: ConsentSettings, consent_version: int
 ) -> Rules:
-    """Make ready what `problems` found nothing wrong with. Raises ExpressionError and ScriptError."""
+    """Make ready what `problems` found nothing wrong with. Raises ExpressionError."""
     script = data_layer.custom_js
     return Rules(
         data_layer=data_layer,
@@ -126,12 +126,12 @@ def compiled(
         keys=tuple(
             (canonical(key.event), key.path, paths.parse(key.path)) for key in data_layer.deduplication.keys
         ),
-        script=scripting.compile_script(script.code) if script.enabled else None,
+        script=Script(script.code) if script.enabled else None,
     )
 
 
 def problems(data_layer: DataLayer) -> Iterator[Problem]:
-    """What a user must mend before it can be saved."""
+    """What a user must mend before it can be saved. Trying the script blocks: call it off the event loop."""
     yield from ((f"pii_rules.{field}", message) for field, message in pii.problems(data_layer.pii_rules))
     yield from (
         (f"bot_filtering.{field}", message) for field, message in bots.problems(data_layer.bot_filtering)
@@ -157,7 +157,7 @@ def _script_problems(custom_js: CustomJs) -> Iterator[Problem]:
     try:
         scripting.compile_script(custom_js.code)
     except ScriptError as error:
-        yield "custom_js.code", str(error)
+        yield "custom_js.code", f"line {error.line}: {error}" if error.line else str(error)
 
 
 def _digest(pipeline_id: str, name: str, path: str, value: object) -> bytes:

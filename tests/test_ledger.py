@@ -25,7 +25,7 @@ from datafly_lite.store import dead_letters
 from datafly_lite.store.deliveries import Attempted, record_attempts
 from datafly_lite.store.ledger import counted
 from kit import Management, Pipeline, RecordingVendor, Server, VendorAnswer, running_server, wait_until
-from load import EVENT, Result, Shot, new_message_ids, send
+from load import EVENT, VISITOR, Result, Shot, new_message_ids, send
 from management_kit import Admin, running_admin
 
 ROUNDS = 4
@@ -69,10 +69,6 @@ def without_reasons_of_dead(rows: Rows) -> Rows:
 
 
 # ── Under load, and killed ───────────────────────────────────────────────────────────────────
-
-
-VISITOR = "0b7c5a2e-5c1d-4f0a-9f5e-3f5b8f7a1c11"
-"""Of load.py's event."""
 
 
 def mixed(key: str, chance: random.Random) -> Iterator[Shot]:

@@ -41,6 +41,8 @@ LONGEST_BODY = 16_384
 MAPPING_FAILED = "mapping_failed"
 """What delivery calls an event that no request can be made of (retry.DeadReason)."""
 
+ABSENT = object()
+
 log = structlog.get_logger(__name__)
 
 
@@ -273,7 +275,8 @@ def summed(all_tried: list[Tried]) -> Summary:
 
 
 def differences(before: Any, after: Any) -> list[Change]:
-    """Each value that is another one, by its path, `body.items[0].price`; None stands for absent.
+    """Each value that is another one, by its path, `body.items[0].price`; None stands for absent, and for a
+    null, also where one takes the place of the other.
 
     Where only one side has anything there is nothing to compare.
     """
@@ -286,16 +289,18 @@ def _differing(before: Any, after: Any, path: str) -> Iterator[tuple[str, Any, A
     if isinstance(before, dict) and isinstance(after, dict):
         for name in {**before, **after}:
             inner = f"{path}.{name}" if path else str(name)
-            yield from _differing(before.get(name), after.get(name), inner)
+            yield from _differing(before.get(name, ABSENT), after.get(name, ABSENT), inner)
     elif isinstance(before, list) and isinstance(after, list):
         for index in range(max(len(before), len(after))):
-            one, other = (side[index] if index < len(side) else None for side in (before, after))
+            one, other = (side[index] if index < len(side) else ABSENT for side in (before, after))
             yield from _differing(one, other, f"{path}[{index}]")
     elif type(before) is not type(after) or before != after:  # 1, 1.0 and true are not the same in JSON
         yield path, before, after
 
 
 def _short(value: Any) -> Any:
+    if value is ABSENT:
+        return None
     text = value if isinstance(value, str) else None
     if text is None or len(text) <= LONGEST_TEXT:
         return value

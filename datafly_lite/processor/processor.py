@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from datafly_lite import bots, devices
 from datafly_lite.clock import Clock, iso
 from datafly_lite.configuration import Configuration, LiveConfiguration, Pipeline
 from datafly_lite.data_layer import MAX_WINDOW_HOURS, Rules
@@ -100,6 +101,7 @@ class Processor:
     async def open(self) -> None:
         """Take up the work where the last commit left it."""
         self.position = await self._store.read(events.position, CONSUMER)
+        await anyio.to_thread.run_sync(_load_tables)
 
     async def run(self) -> None:
         """Process until cancelled; a transaction that was begun is finished."""
@@ -220,6 +222,12 @@ class Processor:
                 ],
             },
         )
+
+
+def _load_tables() -> None:
+    """Those of browsers and crawlers take a tenth of a second: the first event must not wait for them."""
+    devices.describe("Mozilla/5.0")
+    bots.known_bot("Mozilla/5.0")
 
 
 def _guarded(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | None) -> Processed:
