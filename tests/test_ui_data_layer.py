@@ -323,7 +323,10 @@ def test_consent_is_set(server: Server, api: Management, browser: Browser) -> No
         expect(page.locator(".notice")).to_have_text("Saved.")
         assert config_of(api, "/consent-settings") == STRICT
         page.get_by_role("link", name="All versions").click()
-        expect(page.locator(".card").first).to_contain_text("mapping.C9")
+        card = page.locator(".card").first
+        expect(card).to_contain_text("+ C9 → marketing")
+        expect(card.locator("del").first).to_have_text("− functional → unknown")
+        expect(card.locator("ins", has_text="analytics → denied")).to_have_count(1)
         visitor.check_layout()
 
 

@@ -22,12 +22,10 @@ POLICIES = tuple(f"{POLICY}.{category}" for category in REFUSABLE)
 CATEGORIES = (*REFUSABLE, ESSENTIAL, IGNORE)
 
 MEANINGS = {
-    ESSENTIAL: "strictly necessary, always granted",
     "functional": "preferences and comfort",
     "analytics": "measurement and tests",
     "marketing": "advertising and retargeting",
     "personalization": "profiles across properties",
-    IGNORE: "the code says nothing of consent",
 }
 LABELS = {
     ON_REFUSED: "What happens to the event",
@@ -76,6 +74,16 @@ def config_of(form: Form, lists: Lists) -> dict[str, Any]:
         REQUIRED: [name for name in REFUSABLE if name in form.every(REQUIRED)],
         ON_REFUSED: form.word(ON_REFUSED),
         **{name: form.ticked(name) for name in TICKS},
+    }
+
+
+def readable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A code and its category on one line, and the policy in its words."""
+    policy = {name: "granted" if choice else "denied" for name, choice in config[POLICY].items()}
+    return {
+        **config,
+        MAPPING: [{"code": code, "category": category} for code, category in sorted(config[MAPPING].items())],
+        POLICY: [{"category": name, "choice": policy.get(name, "unknown")} for name in REFUSABLE],
     }
 
 
@@ -128,5 +136,6 @@ KIND = Kind(
     labels_of=labels_of,
     around=_around,
     field_of=field_of,
+    readable=readable,
     wrong_rows=wrong_rows,
 )

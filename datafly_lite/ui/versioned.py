@@ -48,6 +48,8 @@ class Kind(NamedTuple):
     around: Callable[[Form, Lists, Problems], dict[str, Any]]
     field_of: Callable[[str, Lists], str] = lambda field, _: field
     """A field of the configuration -> the form's, where it has another name."""
+    readable: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config
+    """The configuration as people compare two of them."""
     wrong_rows: Callable[[Lists], list[dict[str, str]]] = lambda _: []
     """`{"field", "message"}` of what the rows say and the configuration cannot."""
 
@@ -210,7 +212,8 @@ async def show_versions(visit: Visit, kind: Kind) -> Response:
 async def _shown(visit: Visit, kind: Kind, one: Mapping[str, Any]) -> dict[str, Any]:
     new = await versioned.at(visit.services, kind.rules, one["version"])
     old = await versioned.at(visit.services, kind.rules, one["version"] - 1)
-    return {**one, "differences": list(differences(old["config"], new["config"]))}
+    before, after_ = (kind.readable(version["config"]) for version in (old, new))
+    return {**one, "differences": list(differences(before, after_))}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
