@@ -143,9 +143,9 @@ def _consequences(visitor: IdentityDetail, user_id: str, *, is_current: bool) ->
     group = f" and not the group {visitor.group_id}" if visitor.group_id else ""
     return (
         f"The visitor's next events no longer get the user {user_id}{group}, until one identifies the "
-        "visitor again. An event that names a user itself keeps it. Events that were taken stay as they "
-        "are, also those that wait to be sent, and vendors keep what they got. The user's traits and other "
-        "visitors stay."
+        "visitor again. An event that names a user itself keeps it; the collector does, until its page "
+        "calls reset(). Events that were taken stay as they are, also those that wait to be sent, and "
+        "vendors keep what they got. The user's traits and other visitors stay."
     )
 
 
