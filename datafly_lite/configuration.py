@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
+import anyio
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -113,6 +115,7 @@ class LiveConfiguration:
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self._store = store
         self._keyring = keyring
+        self._turn = anyio.Lock()
         self._listeners: list[Callable[[Configuration], None]] = []
         self.current = Configuration()
 
@@ -122,11 +125,13 @@ class LiveConfiguration:
 
     async def reload(self) -> None:
         """Take up what the store says now."""
-        before, found = self.current, await self._store.read(rows.everything)
-        self.current = resolve(found, self._keyring)
-        _warn_of_missing(before, self.current)
-        for listener in self._listeners:
-            listener(self.current)
+        async with self._turn:  # of two at once, the older reading must not be the last
+            before, found = self.current, await self._store.read(rows.everything)
+            # Scripts are tried, which can take as long as a script may.
+            self.current = await anyio.to_thread.run_sync(resolve, found, self._keyring)
+            _warn_of_missing(before, self.current)
+            for listener in self._listeners:
+                listener(self.current)
 
     def attachment_of(self, row: AttachmentRow) -> Attachment:
         """A row of store/configuration.attachment, such as one with a revision of earlier or of none yet."""
@@ -230,7 +235,10 @@ def _pipeline(row: sqlite3.Row, attachments: tuple[Attachment, ...], keyring: Ke
 
 def _attachment(row: AttachmentRow, rules: Rules, keyring: Keyring) -> Attachment:
     parameters = msgspec.json.decode(row["parameters"])
-    secrets = msgspec.json.decode(keyring.decrypt(row["secrets_ciphertext"]))
+    sealed = row[
+        "secrets_ciphertext"
+    ]  # empty where the integration was deleted: a trace still shows its steps
+    secrets = msgspec.json.decode(keyring.decrypt(sealed)) if sealed else {}
     config = {**msgspec.json.decode(row["config"]), **secrets}
     resolved = substitute(config, parameters)
     missing = sorted(set(PARAMETER.findall(msgspec.json.encode(config).decode())) - set(parameters))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 
 from datafly_lite.addresses import check_url
@@ -77,7 +78,7 @@ async def create_integration(
     is taken.
     """
     given = f.checked(fields, INTEGRATION_CHECKS, required=("name", "vendor", "config"))
-    check_config(VENDORS[given["vendor"]], given["config"], check_url=url_check(services.settings))
+    await _check(services, given["vendor"], given["config"])
     columns = {
         "description": "",
         **given,
@@ -122,6 +123,12 @@ async def list_revisions(services: Services, integration_id: str) -> list[dict[s
     return await services.store.read(_list_revisions, integration_id)
 
 
+async def _check(services: Services, vendor: str, config: dict[str, Any]) -> None:
+    """Off the event loop: a revision's JavaScript is tried, and may take its time."""
+    check = partial(check_config, VENDORS[vendor], config, check_url=url_check(services.settings))
+    await anyio.to_thread.run_sync(check)
+
+
 async def create_revision(
     services: Services, integration_id: str, fields: dict[str, Any], created_by: str | None
 ) -> dict[str, Any]:
@@ -130,7 +137,7 @@ async def create_revision(
     """
     given = f.checked(fields, REVISION_CHECKS, required=("config",))
     integration = await get_integration(services, integration_id)
-    check_config(VENDORS[integration["vendor"]], given["config"], check_url=url_check(services.settings))
+    await _check(services, integration["vendor"], given["config"])
     columns = {"change_summary": "", **given, "created_by": created_by, "now_ms": services.clock()}
     audited = Audited("revision.created", "revision")
     return await auditing.write(
