@@ -78,9 +78,9 @@ def unlink(admin: Admin, anonymous_id: str, user: str) -> int:
     return admin.call("DELETE", path, role="admin").status
 
 
-def users_of_events(admin: Admin, anonymous_id: str) -> list[str | None]:
-    """Of the visitor's events, oldest first."""
-    found = admin.ok("GET", f"/events?anonymous_id={anonymous_id}&type=track&limit=100")["data"]
+def users_of_events(admin: Admin, pipeline_id: str) -> list[str | None]:
+    """Of its track events, oldest first."""
+    found = admin.ok("GET", f"/events?pipeline_id={pipeline_id}&type=track&limit=100")["data"]
     return [one["user_id"] for one in reversed(found)]
 
 
@@ -179,6 +179,19 @@ def test_links_sessions_and_changes_of_consent_come_newest_first(admin: Admin, p
         ({"marketing": True}, {"marketing": False}),
         ({}, {"marketing": True}),
     ]
+
+
+def test_a_withdrawal_says_how_many_deliveries_it_cancelled(admin: Admin, pipeline_id: str) -> None:
+    config = {"url": "https://example.com/hook", "consent_categories": ["marketing"]}
+    fields = {"name": f"Hook {next(NUMBERS)}", "vendor": "webhook", "config": config}
+    integration_id = admin.ok("POST", "/integration-templates", fields)["id"]
+    admin.ok("POST", f"/pipelines/{pipeline_id}/integrations", {"integration_id": integration_id})
+    agreed = [event("track", "v", context={"consent": {"marketing": True}}) for _ in range(3)]
+    withdrawal = event("track", "v", NOON_MS + 1, context={"consent": {"marketing": False}})
+    admin.process(pipeline_id, *agreed, withdrawal)
+    withdrawn, first = visitor(admin, "v")["consent_changes"]
+    assert (first["cancelled_deliveries"], withdrawn["cancelled_deliveries"]) == (0, 3)
+    assert withdrawn["message_id"] == withdrawal["messageId"]
 
 
 def test_a_list_inside_a_visitor_is_bounded(admin: Admin, pipeline_id: str) -> None:
@@ -322,7 +335,7 @@ def test_after_it_the_visitors_events_carry_no_user_until_identified_again(
     assert link["is_current"] is False
     again = identify("v", "ada", NOON_MS + 2_000)
     admin.process(pipeline_id, again, event("track", "v", NOON_MS + 3_000))
-    assert users_of_events(admin, "v") == ["ada", None, "ada"]
+    assert users_of_events(admin, pipeline_id) == ["ada", None, "ada"]
     [link] = visitor(admin, "v")["links"]
     assert (link["unlinked_at"], link["message_id"]) == (None, again["messageId"])
 
