@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from datafly_lite.identity import Known
 from datafly_lite.processor.explaining import differences
 from datafly_lite.processor.passage import Inputs
 from datafly_lite.processor.runner import process
+from datafly_lite.processor.steps import DATA_LAYER, INTEGRATION
 from path_kit import ATTACHMENT, PIPELINE, WITHIN, arrival, open_path
 
+ROOT = Path(__file__).parent.parent
 VISITOR = "0e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
 NOBODY = Known()
 OTHER = "1e3f1a3e-7a3b-4c3d-8e3f-1a2b3c4d5e6f"
@@ -276,3 +279,9 @@ async def test_one_row_that_cannot_be_read_does_not_stop_the_others(data_dir: Pa
         await path.process()
         rows = await path.rows("SELECT offset, drop_reason FROM events ORDER BY offset")
         assert [tuple(row.values()) for row in rows] == [(1, None), (2, "schema"), (3, None)]
+
+
+def test_the_documentation_names_every_step_in_its_order() -> None:
+    written = (ROOT / "docs" / "processing.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \|", written, re.MULTILINE)
+    assert named == [step.__name__ for step in (*DATA_LAYER, *INTEGRATION)]
