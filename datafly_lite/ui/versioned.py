@@ -16,6 +16,7 @@ from datafly_lite.management import versioned
 from datafly_lite.management.typed import differing, is_within
 from datafly_lite.management.versioned import Rules
 from datafly_lite.store import accounts
+from datafly_lite.ui.dry_run_offer import offer
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.refused_events import visible
 from datafly_lite.ui.rows import Lists, Row, after, columns_of, filled, focus_of, press_of, rows_of
@@ -184,6 +185,7 @@ async def _page(
         labels=kind.labels_of(lists),
         note=note,
         focus=focus,
+        offer=await offer(visit),
         **kind.around(form, lists, told),
     )
 
