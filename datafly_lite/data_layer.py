@@ -131,7 +131,7 @@ def compiled(
 
 
 def problems(data_layer: DataLayer) -> Iterator[Problem]:
-    """What a user must mend before it can be saved. Trying the script blocks: call it off the event loop."""
+    """What a user must mend before it can be saved, each with its place inside a text. Trying the script blocks: call it off the event loop."""
     yield from ((f"pii_rules.{field}", message) for field, message in pii.problems(data_layer.pii_rules))
     yield from (
         (f"bot_filtering.{field}", message) for field, message in bots.problems(data_layer.bot_filtering)
@@ -140,12 +140,12 @@ def problems(data_layer: DataLayer) -> Iterator[Problem]:
         try:
             paths.parse(key.path)
         except ExpressionError as error:
-            yield f"deduplication.keys[{number}].path", str(error)
+            yield f"deduplication.keys[{number}].path", _at(error)
     for number, rule in enumerate(data_layer.routing_rules):
         try:
             expressions.compile_expression(rule.condition)
         except ExpressionError as error:
-            yield f"routing_rules[{number}].condition", str(error)
+            yield f"routing_rules[{number}].condition", _at(error)
     yield from _script_problems(data_layer.custom_js)
 
 
@@ -157,7 +157,11 @@ def _script_problems(custom_js: CustomJs) -> Iterator[Problem]:
     try:
         scripting.compile_script(custom_js.code)
     except ScriptError as error:
-        yield "custom_js.code", f"line {error.line}: {error}" if error.line else str(error)
+        yield "custom_js.code", f"{error}, in line {error.line:,}" if error.line else str(error)
+
+
+def _at(error: ExpressionError) -> str:
+    return f"{error}, at character {error.position:,}"
 
 
 def _digest(pipeline_id: str, name: str, path: str, value: object) -> bytes:

@@ -37,6 +37,7 @@ from datafly_lite.vendors.declaration import (
 SHADOW = "shadow"
 """A mode, and the verdict of the attempts made in it."""
 
+NOTHING_TO_SEND = "the vendor has no word for such an event, or a step of the integration dropped it"
 NO_REQUEST = {"method": "", "url": "", "headers": {}, "body": ""}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -73,7 +74,7 @@ class Attempts:
                 return Result(_dropped(due, DropReason.CONSENT, at_ms, ", ".join(refused)), None)
             request = await self._request(due, attachment, at_ms)
             if request is None:
-                return Result(_dropped(due, DropReason.FILTER, at_ms), None)
+                return Result(_dropped(due, DropReason.FILTER, at_ms, NOTHING_TO_SEND), None)
             if attachment.mode == SHADOW:
                 return Result(self._shadowed(due, attachment, redaction, request, at_ms), None)
             return await self._send(due, attachment, redaction, request, at_ms)
