@@ -14,6 +14,7 @@ import pytest
 from gateway_kit import Appliance, running_appliance
 from kit import Answer, Pipeline, request, wait_until
 from test_cross_domain import EVIL
+from test_gateway_paths import signature
 
 SITE_A, SITE_B = "https://www.site-a.example", "https://site-b.example"
 LISTED = ["site-b.example", "*.site-b.example", "www.site-a.example"]
@@ -64,6 +65,10 @@ def send(appliance: Appliance, pipeline: Pipeline, body: Any, path: str = "/v1/p
 def cookie_of(answer: Answer) -> str | None:
     found = [DFID.match(one) for one in answer.headers.get_all("Set-Cookie") or []]
     return next((one[1] for one in found if one), None)
+
+
+def set_by(answer: Answer) -> set[str]:
+    return {one.partition("=")[0] for one in answer.headers.get_all("Set-Cookie") or []}
 
 
 def visit(
@@ -357,8 +362,9 @@ def test_a_token_is_for_the_host_that_it_was_made_for(
 
 
 def test_a_pipeline_without_it_takes_nobody_over(appliance: Appliance, visitor: str) -> None:
-    plain = appliance.management.create_pipeline("Plain")
-    assert visit(appliance, plain, SITE_B, decorated(appliance, visitor))[0] not in ("", visitor)
+    for name, identity in (("Plain", {}), ("Devices", {"device_recognition": True})):
+        plain = appliance.management.create_pipeline(name, identity_config=identity)
+        assert visit(appliance, plain, SITE_B, decorated(appliance, visitor))[0] not in ("", visitor)
 
 
 def test_only_a_browsers_own_events_redeem(appliance: Appliance, site_b: Pipeline, visitor: str) -> None:
@@ -372,6 +378,52 @@ def test_only_a_browsers_own_events_redeem(appliance: Appliance, site_b: Pipelin
     assert [one.status for one in (form, server, pixel)] == [200, 200, 200]
     assert visitor not in [cookie_of(one) for one in (form, server, pixel)]
     assert visit(appliance, site_b, SITE_B, location)[0] == visitor, "and none of them used it up"
+
+
+def test_a_signed_request_does_not_either(appliance: Appliance, visitor: str) -> None:
+    """Whatever stands in its head: a server sends it, for whom it likes."""
+    made = appliance.management.call(
+        "POST", "pipelines", {"name": "Signed", "slug": "signed", "identity_config": IDENTITY}
+    )
+    pipeline = Pipeline(made["id"], made["pipeline_key"], appliance.management.token)
+    location = decorated(appliance, visitor)
+    body = json.dumps({"batch": [event(location)]}).encode()
+    head = signature(made["pipeline_key_secret"], body)
+    named = {name.replace("_", "-"): value for name, value in head.items()}
+    answer = request(
+        f"{appliance.server.base_url}/v1/batch",
+        "POST",
+        body,
+        {"Authorization": f"Bearer {pipeline.key}", "User-Agent": BROWSER, "Origin": SITE_B, **named},
+    )
+    assert (answer.status, answer.json()) == (200, {"success": True, "accepted": 1})
+    assert cookie_of(answer) != visitor
+    assert visit(appliance, pipeline, SITE_B, location)[0] == visitor
+
+
+def test_who_was_handed_over_gets_no_new_ids_of_vendors(appliance: Appliance, visitor: str) -> None:
+    vendors: dict[str, Any] = {"ga4": {}, "tiktok": {}}
+    pipeline = appliance.management.create_pipeline(
+        "Vendors", identity_config=IDENTITY, js_builder_config={"vendor_syncs": vendors}
+    )
+    fresh = send(appliance, pipeline, event(f"{SITE_B}/"), Origin=SITE_B)
+    assert set_by(fresh) == {"_dfid", "_ga", "_ttp"}
+    location = decorated(appliance, visitor)
+    answer = send(appliance, pipeline, event(location), Origin=SITE_B, Cookie="_ga=GA1.2.1.2")
+    assert cookie_of(answer) == visitor
+    assert set_by(answer) == {"_dfid", "_ga"}
+
+
+def test_the_device_of_who_was_handed_over_is_theirs(appliance: Appliance, visitor: str) -> None:
+    pipeline = appliance.management.create_pipeline(
+        "Both", identity_config={**IDENTITY, "device_recognition": True}
+    )
+    answer = send(appliance, pipeline, event(decorated(appliance, visitor)), Origin=SITE_B)
+    [device] = [
+        one.partition(";")[0] for one in answer.headers.get_all("Set-Cookie") or [] if "_dfdid" in one
+    ]
+    again = send(appliance, pipeline, event(f"{SITE_B}/"), Origin=SITE_B, Cookie=device)
+    assert cookie_of(again) == visitor
 
 
 def test_a_batch_goes_by_its_first_token(appliance: Appliance, site_b: Pipeline, visitor: str) -> None:

@@ -8,13 +8,14 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from datafly_lite.gateway import devices
 from gateway_kit import ORIGIN, Appliance, running_appliance
-from kit import request
+from kit import request, wait_until
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
@@ -208,6 +209,21 @@ def test_the_api_takes_only_true_and_false(appliance: Appliance) -> None:
     assert answer.status == 422
     [detail] = answer.json()["error"]["details"]
     assert detail == {"field": "identity_config.device_recognition", "message": "must be true or false"}
+
+
+def test_a_device_is_forgotten_when_its_cookie_has_ended(tmp_path: Path) -> None:
+    with running_appliance(tmp_path, identity_config={"device_recognition": True}) as first:
+        young, old = (view(first).cookies["_dfdid"] for _ in range(2))
+    with sqlite3.connect(first.database) as connection:
+        connection.execute(
+            "UPDATE devices SET last_seen_at_ms = last_seen_at_ms - ? WHERE device_id = ?",
+            (401 * 86_400_000, old),
+        )
+    connection.close()
+    with running_appliance(tmp_path, identity_config={"device_recognition": True}, name="Two") as second:
+        newest = view(second).cookies["_dfdid"]
+        wait_until(lambda: known(second, old) is None, "the old device is forgotten")
+        assert None not in (known(second, young), known(second, newest))
 
 
 @pytest.mark.parametrize(

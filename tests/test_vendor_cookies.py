@@ -19,6 +19,7 @@ from datafly_lite.gateway import cookies, vendor_cookies
 from datafly_lite.gateway.vendor_cookies import Maker
 from gateway_kit import ORIGIN, Appliance, running_appliance
 from kit import Pipeline, request
+from test_gateway_paths import signature
 
 NOW_MS = 1_772_029_800_123
 DAY_S = 86_400
@@ -135,6 +136,24 @@ def test_a_browsers_cookies_and_gpc_go_with_its_event(appliance: Appliance) -> N
 def test_a_servers_cookies_are_nobodys(appliance: Appliance) -> None:
     kept = view(appliance, "_ga=GA1.2.1.2", Origin="", Sec_GPC="1").envelope
     assert not {"cookies", "hasGpc"} & kept.keys()
+
+
+def test_nor_are_those_of_a_signed_request(appliance: Appliance) -> None:
+    made = appliance.management.call("POST", "pipelines", {"name": "Signed", "slug": "signed"})
+    body = json.dumps({"type": "page", "messageId": "signed"}).encode()
+    head = signature(made["pipeline_key_secret"], body)
+    answer = request(
+        f"{appliance.server.base_url}/v1/events",
+        "POST",
+        body,
+        {
+            "Authorization": f"Bearer {made['pipeline_key']}",
+            **{"Origin": ORIGIN, "Cookie": "_ga=GA1.2.1.2", "Sec-GPC": "1"},
+            **{name.replace("_", "-"): value for name, value in head.items()},
+        },
+    )
+    assert answer.status == 200
+    assert not {"cookies", "hasGpc"} & envelope_of(appliance, "signed").keys()
 
 
 def test_a_pixels_are_the_visitors(appliance: Appliance) -> None:
