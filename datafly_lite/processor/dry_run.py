@@ -294,7 +294,7 @@ def _differing(before: Any, after: Any, path: str) -> Iterator[tuple[str, Any, A
         for index in range(max(len(before), len(after))):
             one, other = (side[index] if index < len(side) else ABSENT for side in (before, after))
             yield from _differing(one, other, f"{path}[{index}]")
-    elif type(before) is not type(after) or before != after:  # 1, 1.0 and true are not the same in JSON
+    elif before != after or isinstance(before, bool) is not isinstance(after, bool):  # Python: True == 1
         yield path, before, after
 
 
