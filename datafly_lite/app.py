@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.to_thread
 import msgspec
 import structlog
 from starlette.requests import Request
@@ -23,20 +24,25 @@ from datafly_lite.clock import system_clock
 from datafly_lite.collector.builder import CollectorBuilder
 from datafly_lite.collector.serving import routes as collector_routes
 from datafly_lite.configuration import LiveConfiguration
+from datafly_lite.delivery.preview import Preview
 from datafly_lite.delivery.worker import Delivery
 from datafly_lite.errors import SettingsError, StorageBroken, StorageError
 from datafly_lite.events import Arrival
 from datafly_lite.gateway import event_of, limits
 from datafly_lite.gateway.challenges import Challenges
 from datafly_lite.gateway.door import Door
+from datafly_lite.gateway.handovers import Handovers
 from datafly_lite.gateway.rates import RateLimit
+from datafly_lite.gateway.recognising import Recognition
 from datafly_lite.gateway.refusals import Refusals
+from datafly_lite.geo import Places
 from datafly_lite.health import Health
 from datafly_lite.keyring import Keyring
 from datafly_lite.live import LiveStream
 from datafly_lite.log import Log
 from datafly_lite.management.routes import routes as management_routes
 from datafly_lite.metrics import CONTENT_TYPE_LATEST, Metrics
+from datafly_lite.processor.dry_runner import DryRunner
 from datafly_lite.processor.explaining import Tracer
 from datafly_lite.processor.processor import Processor
 from datafly_lite.services import Services
@@ -45,6 +51,9 @@ from datafly_lite.store import Store
 from datafly_lite.store.raw_events import Appended
 from datafly_lite.ui.demo import demo_routes
 from datafly_lite.ui.routes import routes as ui_routes
+
+PLACES_S = 60.0
+"""How often the geo database is looked at for a newer file."""
 
 STOP_GRACE_S = 2.0
 """Beyond the graceful time-out, before a server that does not end is cut off."""
@@ -65,6 +74,7 @@ class Appliance(msgspec.Struct, frozen=True, kw_only=True):
     log: Log
     refusals: Refusals
     door: Door
+    places: Places
     processor: Processor
     delivery: Delivery
     builder: CollectorBuilder
@@ -97,7 +107,11 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         window_days=settings.dedup_window_days,
     )
     delivery = Delivery(store, configuration, live, settings, clock, random.SystemRandom().random)
-    processor = Processor(store, log, configuration, delivery.wake, live, metrics, clock)
+    places = Places(settings.geo_database)
+    processor = Processor(
+        *(store, log, configuration, delivery.wake, delivery.look_again),
+        *(live, metrics, clock, places.lookup),
+    )
     state = Health(
         store, settings.data_dir, settings.min_free_disk_bytes, lambda: log.end - processor.position
     )
@@ -107,7 +121,12 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         return await log.append(arrivals)
 
     rates, challenges, refusals = RateLimit(time.monotonic), Challenges(store, clock), Refusals(store, clock)
-    door = Door(settings, configuration, append, challenges, rates, refusals, live, metrics, clock)
+    handovers = Handovers(store, keyring, clock)
+    recognition = Recognition(store, handovers, lambda: configuration.current.rules.consent)
+    door = Door(
+        *(settings, configuration, append, challenges, handovers, recognition, rates, refusals),
+        *(live, metrics, clock),
+    )
     builder = CollectorBuilder(store, live, clock)
     services = Services(
         settings=settings,
@@ -119,6 +138,8 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         builder=builder,
         live=live,
         trace=Tracer(store, configuration, log.record).trace,
+        dry_run=DryRunner(store, configuration, log.record, Preview, places.lookup).run,
+        alone=processor.alone,
         wake_delivery=delivery.wake,
         readiness=state.checks,
     )
@@ -134,6 +155,7 @@ async def build(settings: Settings, store: Store, keyring: Keyring) -> Appliance
         log=log,
         refusals=refusals,
         door=door,
+        places=places,
         processor=processor,
         delivery=delivery,
         builder=builder,
@@ -225,6 +247,7 @@ async def stages(appliance: Appliance, stop: anyio.Event) -> AsyncIterator[None]
         path.start_soon(appliance.configuration.run, anyio.sleep)
         path.start_soon(appliance.health.run, anyio.sleep)
         path.start_soon(appliance.refusals.run, anyio.sleep)
+        path.start_soon(_refresh, appliance.places)
         try:
             yield
         finally:
@@ -234,6 +257,14 @@ async def stages(appliance: Appliance, stop: anyio.Event) -> AsyncIterator[None]
             appliance.delivery.stop()
             behind.cancel_scope.deadline = anyio.current_time() + appliance.settings.shutdown_timeout_s
             appliance.builder.stop()
+
+
+async def _refresh(places: Places) -> None:
+    """Operators get a newer database every month or so, and want no restart for it."""
+    while True:
+        await anyio.sleep(PLACES_S)
+        if problem := await anyio.to_thread.run_sync(places.refresh):
+            log_.warning("the newer geo database is not taken up", problem=problem)
 
 
 async def _flush(refusals: Refusals) -> None:

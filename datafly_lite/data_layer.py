@@ -131,7 +131,10 @@ def compiled(
 
 
 def problems(data_layer: DataLayer) -> Iterator[Problem]:
-    """What a user must mend before it can be saved, each with its place inside a text. Trying the script blocks: call it off the event loop."""
+    """What a user must mend before it can be saved, each with its place inside a text.
+
+    Trying the script blocks: call it off the event loop.
+    """
     yield from ((f"pii_rules.{field}", message) for field, message in pii.problems(data_layer.pii_rules))
     yield from (
         (f"bot_filtering.{field}", message) for field, message in bots.problems(data_layer.bot_filtering)

@@ -212,6 +212,7 @@ CREATE TABLE identities (
     last_seen_at_ms  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identities_by_user ON identities (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX identities_by_group ON identities (group_id) WHERE group_id IS NOT NULL;
 
 -- Links are rows with the event that made them, so that each can be explained and undone.
 CREATE TABLE identity_links (
