@@ -177,7 +177,7 @@ def test_rules_are_written_saved_and_in_force(server: Server, api: Management, b
         page.get_by_label("Longest pause").fill("45")
         page.get_by_label("Make an event session_start").check()
         page.get_by_role("button", name="Add a key").click()
-        expect(page.get_by_label("Event", exact=True)).to_be_focused()
+        expect(page.locator("#duplicates").get_by_label("Event", exact=True)).to_be_focused()
         page.keyboard.type("purchase")
         page.get_by_label("Path of the value").fill("properties.order_id")
         for number, condition in enumerate(("event = 'A'", "event = 'B'", "event = 'C'")):
