@@ -32,8 +32,8 @@ NO_SECRETS = KEYRING.encrypt(b"{}")
 class Setup(NamedTuple):
     """What a user has set. An integration is `{"name", "vendor", "config"}`."""
 
-    data_layer: Mapping[str, Any] = {}  # noqa: RUF012 - a default that is only read
-    consent_settings: Mapping[str, Any] = {}  # noqa: RUF012
+    data_layer: Mapping[str, Any] = {}
+    consent_settings: Mapping[str, Any] = {}
     integrations: Sequence[Mapping[str, Any]] = ()
 
 
@@ -90,10 +90,14 @@ async def open_processing(
     clock: Hand | None = None,
     locate: Locate = nowhere,
     portions: Iterable[int] = (),
+    **options: Any,
 ) -> AsyncIterator[HandPath]:
-    """Open the store of `folder`; `setup` is None where an earlier opening has said it."""
+    """Open the store of `folder`; `setup` is None where an earlier opening has said it.
+
+    `options` are those of Store.open.
+    """
     clock = clock or Hand()
-    async with open_store(folder / "datafly.db") as store:
+    async with open_store(folder / "datafly.db", **options) as store:
         if setup is not None:
             await store.write(_configure, setup)
         configuration = LiveConfiguration(store, KEYRING)

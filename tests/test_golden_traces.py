@@ -144,7 +144,7 @@ async def afterwards(path: HandPath, before: set[str]) -> list[Any]:
 
 
 def narrowed(found: Any, expected: Any) -> Any:
-    """Without what the file does not speak of: what is sent, and the rest of an object that has `"...": true`."""
+    """Without what the file does not tell: what is sent, and the rest of an object with `"...": true`."""
     if isinstance(found, dict) and isinstance(expected, dict) and expected.get("...") is True:
         own = {name: narrowed(found.get(name), one) for name, one in expected.items() if name != "..."}
         return {**own, "...": True}
@@ -158,9 +158,11 @@ def narrowed(found: Any, expected: Any) -> Any:
 
 def difference(found: Any, expected: Any) -> str:
     """Line by line, `-` for what the file says and `+` for what happened."""
-    texts = [json.dumps(one, indent=2, sort_keys=True, ensure_ascii=False) for one in (expected, found)]
-    lines = difflib.unified_diff(*(text.splitlines() for text in texts), "the file", "the trace", "", "", n=4)
-    return "\n".join(lines)
+    told, happened = (
+        json.dumps(one, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
+        for one in (expected, found)
+    )
+    return "\n".join(difflib.unified_diff(told, happened, "the file", "the trace", lineterm="", n=4))
 
 
 @pytest.mark.anyio

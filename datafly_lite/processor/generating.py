@@ -15,6 +15,7 @@ import msgspec
 from datafly_lite import sessions
 from datafly_lite.events import Envelope
 from datafly_lite.processor.runner import Processed
+from datafly_lite.processor.state import visitor_of
 from datafly_lite.sessions import Session
 from datafly_lite.store.visitors import SessionRow
 
@@ -44,7 +45,7 @@ def session_events(done: Processed, now_ms: int) -> Iterator[Made]:
     passage = done.passage
     if passage is not None:
         for session, body in passage.generated:
-            yield _made(passage.pipeline_id, passage.event.anonymous_id or "", session, body, now_ms)
+            yield _made(passage.pipeline_id, visitor_of(done.record) or "", session, body, now_ms)
 
 
 def ended_session(row: sqlite3.Row, now_ms: int) -> Ended:

@@ -34,10 +34,10 @@ class Inputs(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class Passage(msgspec.Struct, kw_only=True):
     """`event` is changed by the steps; nested values are replaced, because the log's copy shares them.
 
-    `choices` is what the visitor is taken to have agreed to, once put_consent ran. `is_remembered`: it came
-    as far as its identity, so that what it says of its visitor and user is kept; `traits` are what it says
-    of its user or group. `known`, `consent` and
-    `session` are what is known afterwards. `detail` says more of the last step's outcome. `generated` are
+    `choices` is what the visitor is taken to have agreed to, once put_consent ran. `said`: the event when it
+    came as far as its identity, before any script of the user's, so that what it says of its visitor, user
+    and group is kept; `traits` are what it says of its user or group. `known`, `consent` and `session` are
+    what is known afterwards. `detail` says more of the last step's outcome. `generated` are
     bodies of session events that follow from this one.
     """
 
@@ -48,7 +48,7 @@ class Passage(msgspec.Struct, kw_only=True):
     pipeline_id: str = ""
     at_ms: int = 0
     choices: dict[str, bool] = {}
-    is_remembered: bool = False
+    said: Event | None = None
     is_stripped: bool = False
     is_bot: bool = False
     traits: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datafly_lite import consent, identity, profiles
+from datafly_lite import consent, identity, pii, profiles
 from datafly_lite.data_layer import Rules
 from datafly_lite.events import Event, Record
 from datafly_lite.identity import Known
@@ -82,7 +82,8 @@ class State(msgspec.Struct):
         if event is None:
             return Inputs()
         visitor = self.visitors.get(event.anonymous_id or "", Visitor())
-        user_id = event.user_id or visitor.known.user_id
+        own = _ids(event, rules)[0]
+        user_id = own if identity.is_user_id(own) else visitor.known.user_id
         profile = self.profiles.get(("user", user_id)) if user_id else None
         return Inputs(
             known=visitor.known,
@@ -104,11 +105,11 @@ class State(msgspec.Struct):
 
     def take(self, record: Record, passage: Passage) -> None:
         """What is known after one event."""
-        if passage.is_remembered:
+        if passage.said is not None:
             self._take_keys(record, passage)
-            self._take_traits(passage)
-            self._take_alias(record, passage)
-        visitor = passage.event.anonymous_id
+            self._take_traits(record, passage.said, passage)
+            self._take_alias(record, passage.said, passage)
+        visitor = visitor_of(record)
         if not visitor:
             return
         before, at_ms = self.visitors.get(visitor), passage.at_ms
@@ -122,12 +123,12 @@ class State(msgspec.Struct):
         if passage.session is not None:
             self.sessions[record.pipeline_id, visitor] = passage.session
 
-    def _take_alias(self, record: Record, passage: Passage) -> None:
+    def _take_alias(self, record: Record, said: Event, passage: Passage) -> None:
         """An alias can be about a visitor that did not send it, but about none that was never seen."""
-        other = identity.other_visitor(passage.event)
+        other = identity.other_visitor(said)
         before = self.visitors.get(other) if other else None
         if other and before is not None:
-            known = identity.after_alias(passage.event, before.known)
+            known = identity.after_alias(said, before.known)
             self._link(other, before.known, known, record.offset, passage.at_ms)
             self.visitors[other] = msgspec.structs.replace(before, known=known)
 
@@ -140,12 +141,14 @@ class State(msgspec.Struct):
             for key in passage.rules.idempotency_keys(record.event, record.pipeline_id):
                 self.keys[key] = (record.offset, record.envelope.received_at_ms)
 
-    def _take_traits(self, passage: Passage) -> None:
+    def _take_traits(self, record: Record, said: Event, passage: Passage) -> None:
         """Of the user or the group that the event describes."""
-        event = passage.event
-        if event.type not in ("identify", "group"):
+        if said.type not in ("identify", "group"):
             return
-        kind, owner = ("group", event.group_id) if event.type == "group" else ("user", event.user_id)
+        kind, owner = ("user", said.user_id)
+        if said.type == "group":  # a group of nobody is not the one that is known of the visitor
+            own = record.event.group_id if record.event else None
+            kind, owner = "group", None if own is None or identity.is_nonsense(own) else said.group_id
         if owner and not identity.is_nonsense(owner):
             before = self.profiles.get((kind, owner), Profile())
             self.profiles[kind, owner] = profiles.merged(before, passage.traits, passage.at_ms)
@@ -165,6 +168,7 @@ def load(connection: sqlite3.Connection, records: Sequence[Record], rules: Rules
 def wanted_of(records: Sequence[Record], rules: Rules) -> rows.Wanted:
     """What a batch's events name."""
     named = [(record, record.event) for record in records if record.event is not None]
+    ids = [_ids(event, rules) for _, event in named]
     return rows.Wanted(
         anonymous_ids={
             visitor
@@ -173,10 +177,32 @@ def wanted_of(records: Sequence[Record], rules: Rules) -> rows.Wanted:
             if visitor
         },
         pipeline_ids={record.pipeline_id for record in records},
-        user_ids={event.user_id for _, event in named if event.user_id},
-        group_ids={event.group_id for _, event in named if event.group_id},
+        user_ids={user_id for user_id, _ in ids if user_id},
+        group_ids={group_id for _, group_id in ids if group_id},
         digests={key for record, event in named for key in rules.idempotency_keys(event, record.pipeline_id)},
     )
+
+
+def visitor_of(record: Record) -> str | None:
+    """Whose event it is: whatever a script makes of it, what is known and agreed to is this visitor's."""
+    return record.event.anonymous_id if record.event else None
+
+
+def _ids(event: Event, rules: Rules) -> tuple[str | None, str | None]:
+    """userId and groupId as the data layer leaves them: it may hash both, and traits are kept by those."""
+    pii_rules = rules.data_layer.pii_rules
+    if not any("userId" in path or "groupId" in path for path in pii_rules.hash_fields):
+        return event.user_id, event.group_id
+    bare = Event(
+        type=event.type,
+        message_id="",
+        timestamp="",
+        received_at="",
+        user_id=event.user_id if identity.is_user_id(event.user_id) else None,
+        group_id=event.group_id,
+    )
+    pii.protect(bare, pii_rules)
+    return bare.user_id, bare.group_id
 
 
 def _visitor(row: sqlite3.Row) -> Visitor:

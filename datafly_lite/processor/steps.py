@@ -102,9 +102,18 @@ def mark_bots(passage: Passage) -> bool | DropReason:
 
 def protect_pii(passage: Passage) -> bool:
     """Hash and redact what the data layer names or finds; keep, cut or drop the visitor's address."""
-    changed = pii.protect(passage.event, passage.rules.data_layer.pii_rules)
+    event = passage.event
+    nobody = {name: own for name in ("user_id", "group_id") if (own := _nobody(getattr(event, name)))}
+    changed = pii.protect(event, passage.rules.data_layer.pii_rules)
+    for name, own in nobody.items():
+        if getattr(event, name) != own:
+            setattr(event, name, None)  # the digest of nobody would be somebody
     passage.detail = ", ".join(changed)
     return bool(changed)
+
+
+def _nobody(own: str | None) -> str | None:
+    return own if own is not None and identity.is_nonsense(own) else None
 
 
 def put_session(passage: Passage) -> bool:
@@ -138,9 +147,12 @@ def put_identity(passage: Passage) -> bool:
     """After identify, all later events of the visitor carry both ids (seed 000); groups, vendors' ids and the
     known user's traits likewise. An event whose personal data was stripped gets none of them.
     """
-    passage.is_remembered = True
-    if passage.is_stripped:
-        return False
+    is_changed = not passage.is_stripped and _identify(passage)
+    passage.said = msgspec.structs.replace(passage.event)
+    return is_changed
+
+
+def _identify(passage: Passage) -> bool:
     event, known = passage.event, passage.inputs.known
     found = vendor_ids.found(event, passage.envelope.cookies, passage.at_ms)
     allowed = vendor_ids.allowed(passage.choices) & vendor_ids.allowed(passage.consent.choices)

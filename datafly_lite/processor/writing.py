@@ -10,7 +10,7 @@ from datafly_lite import __version__, consent
 from datafly_lite.configuration import Attachment
 from datafly_lite.events import DeliveryStatus, encode_event
 from datafly_lite.processor.runner import Fanout, Processed
-from datafly_lite.processor.state import State, Visitor
+from datafly_lite.processor.state import State, Visitor, visitor_of
 from datafly_lite.store.events import Changes, ConsentChangeRow, DeliveryRow, EventRow
 from datafly_lite.store.visitors import IdentityRow, LinkRow, ProfileRow, SessionRow, VisitorChanges
 
@@ -68,7 +68,7 @@ def _delivery(done: Processed, fanout: Fanout, now_ms: int) -> DeliveryRow:
         pipeline_id=done.record.pipeline_id,
         pipeline_integration_id=fanout.attachment.id,
         revision_id=fanout.attachment.revision_id,
-        anonymous_id=done.event.anonymous_id if done.event else None,
+        anonymous_id=visitor_of(done.record),
         status=DeliveryStatus.DROPPED if is_dropped else DeliveryStatus.PENDING,
         reason=fanout.reason,
         detail=fanout.detail or None,
@@ -117,7 +117,8 @@ def _identity(anonymous_id: str, visitor: Visitor) -> IdentityRow:
 def _consent_change(done: Processed, attachments: Mapping[str, Attachment]) -> Iterator[ConsentChangeRow]:
     """The audit of consent; with each withdrawal go the attachments that may no longer send for it."""
     passage = done.passage
-    if passage is None or not passage.event.anonymous_id:
+    visitor = visitor_of(done.record)
+    if passage is None or not visitor:
         return
     before, after = passage.inputs.consent, passage.consent
     if before.choices == after.choices:
@@ -126,7 +127,7 @@ def _consent_change(done: Processed, attachments: Mapping[str, Attachment]) -> I
     yield ConsentChangeRow(
         offset=done.record.offset,
         pipeline_id=done.record.pipeline_id,
-        anonymous_id=passage.event.anonymous_id,
+        anonymous_id=visitor,
         choices_before=_text(before.choices),
         choices=_text(after.choices),
         at_ms=passage.at_ms,
