@@ -53,11 +53,13 @@ SCRIPT = "function process(event, context) { event.properties.seen = context.now
 WITH_SCRIPT = {**ALL_ON, "custom_js": {"enabled": True, "code": SCRIPT}}
 
 USER_AGENTS = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/142.0.0.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
     " Version/18.5 Mobile/15E148 Safari/604.1",
     "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
-    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/142.0.0.0 Mobile Safari/537.36",
 )
 
 
@@ -110,7 +112,6 @@ def _arrival(at: int) -> Arrival:
 
 async def speed_of(name: str, config: dict[str, object], folder: Path, number: int) -> Speed:
     """From the log to the commit of all that follows, with one webhook attached."""
-    folder.mkdir(parents=True)
     async with open_path(folder, tail_events=number + 1, queue_limit=number + 1) as path:
         await _use(path, config)
         batch: list[Arrival] = []
@@ -149,8 +150,9 @@ def step_times_us(rules: Rules, records: Sequence[Record]) -> dict[str, float]:
 
 def run(folder: Path, number: int = EVENTS) -> None:
     """Print it all."""
+    folder.mkdir(parents=True, exist_ok=True)
     speeds = [
-        anyio.run(speed_of, name, config, folder / str(place), number)
+        anyio.run(speed_of, name, config, _made(folder / str(place)), number)
         for place, (name, config) in enumerate(
             {"defaults": {}, "all steps on": ALL_ON, "and one JavaScript step": WITH_SCRIPT}.items()
         )
@@ -167,6 +169,11 @@ def run(folder: Path, number: int = EVENTS) -> None:
     for name, spent_us in times_us.items():
         say(f"  {name:20} {spent_us:8.2f} us")
     say(f"  {'all of them':20} {sum(times_us.values()):8.2f} us")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def say(line: str) -> None:
