@@ -52,8 +52,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one event on one side.
 
     An integration's: `sent` with the `request`, secrets as `***`. A data layer's: `passed` with the `event`
-    as it goes to the integrations, and their names. Both: `dropped` or `failed`, with the step
-    that said so. `steps` has a word a step; `remarks` are what single steps say beside.
+    as it goes to the integrations, the names of these, and of the session events that it makes. Both:
+    `dropped` or `failed`, with the step that said so. `steps` has a word a step; `remarks` are what single
+    steps say beside.
     """
 
     outcome: Literal["sent", "passed", "dropped", "failed"]
@@ -65,6 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any] | None = None
     event: dict[str, Any] | None = None
     integrations: list[str] = []
+    makes: list[str] = []
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):

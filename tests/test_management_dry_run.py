@@ -365,6 +365,14 @@ def test_consent_settings_say_who_would_still_get_an_event(admin: Admin) -> None
     assert (one["change"], one["after"]["step"]) == ("newly_dropped", "enforce_consent")
 
 
+def test_session_events_that_would_be_made_are_named(admin: Admin) -> None:
+    site = Site(admin)
+    site.send({"anonymousId": "first-visit"}, {"anonymousId": "first-visit"})
+    run = site.try_rules(data_layer={"session": {"track_session_start": True}})
+    assert counts(run) == {"events": 2, "changed": 1, "unchanged": 1}
+    assert run["events"][1]["difference"] == [{"path": "makes", "before": [], "after": ["session_start"]}]
+
+
 def test_without_a_pipeline_the_events_of_all_are_tried(admin: Admin) -> None:
     first, second = Site(admin), Site(admin)
     ids = [*first.send({}), *second.send({})]

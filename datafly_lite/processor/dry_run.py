@@ -41,6 +41,9 @@ LONGEST_BODY = 16_384
 MAPPING_FAILED = "mapping_failed"
 """What delivery calls an event that no request can be made of (retry.DeadReason)."""
 
+BESIDE = ("integrations", "makes")
+"""What is compared of an outcome beside the event itself."""
+
 ABSENT = object()
 
 log = structlog.get_logger(__name__)
@@ -179,9 +182,11 @@ class RulesTrial:
         before, after = (self._outcome(side, candidate) for side in (self._before, self._after))
         difference: list[Change] = []
         if before.outcome == after.outcome == "passed":
-            difference = differences(before.event, after.event)
-            if before.integrations != after.integrations:
-                difference.append(Change("integrations", before.integrations, after.integrations))
+            beside = [(name, getattr(before, name), getattr(after, name)) for name in BESIDE]
+            difference = [
+                *differences(before.event, after.event),
+                *(Change(*one) for one in beside if one[1] != one[2]),
+            ]
         return _tried(candidate, before, after, difference)
 
     def _outcome(self, side: Side, candidate: Candidate) -> Outcome:
@@ -191,7 +196,11 @@ class RulesTrial:
             return ended or Outcome(outcome="failed")
         gets = [one.integration_name for one in self._attachments(passage) if _gets(passage, one)]
         return _said(
-            passed, outcome="passed", event=msgspec.to_builtins(passage.event), integrations=sorted(gets)
+            passed,
+            outcome="passed",
+            event=msgspec.to_builtins(passage.event),
+            integrations=sorted(gets),
+            makes=[body["event"] for _, body in passage.generated],
         )
 
     def _attachments(self, passage: Passage) -> Iterator[Attachment]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
+import anyio.from_thread
 import anyio.to_thread
 import msgspec
 
@@ -31,7 +32,7 @@ from datafly_lite.processor.state import Locate, State
 from datafly_lite.store import Store, recent_events
 from datafly_lite.store.recent_events import Recent
 
-LONGEST_S = 20.0
+LONGEST_S = 15.0
 LARGEST_SAMPLE_BYTES = 16 * 1024 * 1024
 LARGEST_ANSWER_BYTES = 8 * 1024 * 1024
 
@@ -107,6 +108,7 @@ class DryRunner:
             trial = RulesTrial(around, change, known)
         until_s, tried = self._monotonic() + LONGEST_S, list[Tried]()
         for candidate in candidates:
+            anyio.from_thread.check_cancelled()  # a program that stops waits for nobody's trial
             if self._monotonic() > until_s:
                 break
             tried.append(trial.of(candidate))
