@@ -172,7 +172,7 @@ def test_a_visitors_page_tells_who_why_and_since_when(shown: Shown, browser: Bro
         page.get_by_text(f"{LINKS - FEW_ROWS} older").last.click()
         expect(older.locator("tbody tr")).to_have_count(LINKS - FEW_ROWS)
         changes = page.get_by_role("region", name="Changes of consent, table")
-        expect(changes.locator("tbody tr").first).to_contain_text("marketing: refused → granted")
+        expect(changes.locator("tbody tr").first).to_contain_text("marketing: denied → granted")
         expect(page.locator("dl").last).to_contain_text("seats")
         links.get_by_role("link", name="this event").first.click()
         expect(page).to_have_url(re.compile(rf"/live/{shown.pipeline.id}/k{LINKS - 1}$"))
@@ -223,8 +223,8 @@ def test_a_change_of_consent_is_what_is_another_choice() -> None:
         message_id=None,
     )
     assert choice_changes(change) == [
-        ("functional", "not said", "refused"),
-        ("marketing", "granted", "not said"),
+        ("functional", "unknown", "denied"),
+        ("marketing", "granted", "unknown"),
     ]
 
 

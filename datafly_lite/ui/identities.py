@@ -27,7 +27,7 @@ BY_ID = "id"
 FEW_ROWS = 10
 """So many are shown at once; more are folded."""
 
-WORDS = {True: "granted", False: "refused", None: "not said"}
+WORDS = {True: "granted", False: "denied", None: "unknown"}
 
 
 class ChoiceChange(NamedTuple):
