@@ -141,6 +141,7 @@ ARROWS: dict[str, set[str]] = {
         "collector",
         "consent",
         "dry_run",
+        "engine",
         "expressions",
         "management",
         "services",

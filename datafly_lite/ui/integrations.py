@@ -14,6 +14,8 @@ from datafly_lite.ui.delivery_health import health_of
 from datafly_lite.ui.dry_run_offer import OWN_EVENT, offer, sample_of
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline import find
+from datafly_lite.ui.steps_form import Pressed, pressed, read
+from datafly_lite.ui.steps_words import around
 from datafly_lite.ui.vendor_form import (
     check,
     config_of,
@@ -137,8 +139,10 @@ async def create(visit: Visit) -> Response:
     """Make the integration and attach it."""
     form, problems = await visit.form(), Problems()
     vendor = _vendor(form.word("vendor"))
+    if press := pressed(form, problems):
+        return await _form_page(visit, vendor, form, problems, press=press)
     config = config_of(vendor, form, problems)
-    check(visit.services.settings, vendor, config, problems)
+    check(visit.services.settings, vendor, config, form, problems)
     await _check_name(visit, form, problems)
     made = None
     if not problems:
@@ -178,7 +182,9 @@ async def _form_page(
     attached: dict[str, Any] | None = None,
     stored: dict[str, Any] | None = None,
     base_revision: int | None = None,
+    press: Pressed | None = None,
 ) -> Response:
+    shown = press or Pressed(read(form), "")
     return visit.page(
         "integration_form.html",
         status,
@@ -189,9 +195,13 @@ async def _form_page(
         fields=fields(vendor, form, stored),
         endpoint=endpoint_field(form),
         problems=problems,
-        labels=field_labels(vendor),
+        labels=field_labels(vendor, form),
         base_revision=base_revision or (attached["revision_number"] if attached else None),
         offer=await offer(visit, visit.path("pipeline_id"), form),
+        press=press,
+        focus=shown.focus,
+        step_note=shown.note,
+        **around(shown.editor, problems),
     )
 
 
@@ -214,8 +224,10 @@ async def save(visit: Visit) -> Response:
     attached = await _attachment(visit)
     base = _base_revision(form, attached)
     vendor, stored = _vendor(attached["vendor"]), await _config(visit, attached, base)
+    if press := pressed(form, problems):
+        return await _form_page(visit, vendor, form, problems, 200, attached, stored, base, press)
     config = config_of(vendor, form, problems, stored)
-    check(visit.services.settings, vendor, config, problems, stored)
+    check(visit.services.settings, vendor, config, form, problems, stored)
     given = {"config": config, "change_summary": form.word("change_summary"), "base_revision": base}
     made = None
     if not problems:
@@ -268,14 +280,14 @@ async def try_it(visit: Visit) -> Response:
         title = attached["integration_name"]
         against = f"Against revision {attached['revision_number']}, which the pipeline uses."
     config = config_of(vendor, form, problems, stored)
-    check(visit.services.settings, vendor, config, problems, stored)
+    check(visit.services.settings, vendor, config, form, problems, stored)
     fields = {"pipeline_id": pipeline["id"], "config": config, **target}
     return await dry_run.show(
         visit,
         {**fields, **sample_of(form, problems)},
         problems,
         names=[*field_names(vendor), OWN_EVENT],
-        labels=field_labels(vendor),
+        labels=field_labels(vendor, form),
         title=f"{title} on {pipeline['name']}",
         against=against,
         back=_list_path(visit),

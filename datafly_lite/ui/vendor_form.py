@@ -1,7 +1,7 @@
 """A form from a vendor's declared settings, and a revision's config from what it sent.
 
 Fields are named `config.<setting>`, as the API's error details are. The product's own `endpoint` and
-`consent_categories` are fields too; `steps` and `events` are kept as the revision before had them.
+`consent_categories` are fields too; `steps` and `events` are steps_form.py's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from datafly_lite.management.integrations import url_check
 from datafly_lite.settings import Settings
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline_fields import pairs
+from datafly_lite.ui.steps_form import pairs_of, read, steps_config
+from datafly_lite.ui.steps_words import labels_of, placed
 from datafly_lite.vendors import Vendor
 from datafly_lite.vendors.checking import check_config, check_kept_secrets
-from datafly_lite.vendors.declaration import MASK, RESERVED, Setting
+from datafly_lite.vendors.declaration import MASK, Setting
 
 PREFIX = "config."
 TICKED = "on"
@@ -55,10 +57,10 @@ def field_names(vendor: Vendor) -> list[str]:
     return [*names, *(PREFIX + setting.name for setting in vendor.settings)]
 
 
-def field_labels(vendor: Vendor) -> dict[str, str]:
+def field_labels(vendor: Vendor, form: Form) -> dict[str, str]:
     """What the form calls its fields, for a summary of what is wrong with them."""
     own = {PREFIX + setting.name: setting.label for setting in (*vendor.settings, ENDPOINT)}
-    return {**own, "change_summary": "What changed"}
+    return {**own, **labels_of(read(form)), "change_summary": "What changed"}
 
 
 def fields(vendor: Vendor, form: Form, stored: Mapping[str, Any] | None = None) -> list[Field]:
@@ -102,7 +104,7 @@ def form_of(vendor: Vendor, config: Mapping[str, Any], name: str = "") -> Form:
     found.append((PREFIX + ENDPOINT.name, _text(config.get(ENDPOINT.name))))
     categories = config.get(CONSENT, list(vendor.consent_categories))
     found.append((PREFIX + CONSENT, ", ".join(map(str, categories))))
-    return Form(found)
+    return Form([*found, *pairs_of(config)])
 
 
 def _text(value: Any) -> str:
@@ -118,9 +120,7 @@ def config_of(
 ) -> dict[str, Any]:
     """The config to save: empty fields are left out, and an empty secret keeps the one that is stored."""
     before = stored or {}
-    config: dict[str, Any] = {
-        name: before[name] for name in RESERVED if name in before and name not in (ENDPOINT.name, CONSENT)
-    }
+    config: dict[str, Any] = steps_config(form, problems, before)
     for setting in vendor.settings:
         value = _value(setting, form, problems)
         if value == "" and before.get(setting.name) == MASK and _is_asked_for(setting, config):
@@ -139,6 +139,7 @@ def check(
     settings: Settings,
     vendor: Vendor,
     config: Mapping[str, Any],
+    form: Form,
     problems: Problems,
     stored: Mapping[str, Any] | None = None,
 ) -> None:
@@ -150,11 +151,12 @@ def check(
         lambda: check_config(vendor, config, check_url=url_check(settings)),
         lambda: check_kept_secrets(vendor, config, stored or {}),
     ]
+    names = [*field_names(vendor), *labels_of(read(form))]
     for rule in rules:
         try:
             rule()
         except AdminError as error:
-            _add(problems, problems_of(error, field_names(vendor)))
+            _add(problems, problems_of(placed(error, form), names))
 
 
 def _add(problems: Problems, more: Problems) -> None:

@@ -7,4 +7,5 @@ import "./password-field.js";
 import "./reload-soon.js";
 import "./select-all.js";
 import "./shown-once.js";
+import "./step-editor.js";
 import "./submit-once.js";

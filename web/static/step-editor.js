@@ -1,0 +1,44 @@
+// <step-editor>: its buttons named `do` change the rows in place, so that secrets typed in the form stay.
+
+class StepEditor extends HTMLElement {
+  connectedCallback() {
+    this.addEventListener("click", (event) => {
+      const button = event.target.closest("button[name=do]");
+      if (!button || this.isBusy) return;
+      event.preventDefault();
+      this.press(button);
+    });
+  }
+
+  press(button) {
+    this.isBusy = true;
+    const body = new URLSearchParams(new FormData(button.form));
+    body.set(button.name, button.value);
+    const request = new XMLHttpRequest(); // it reads a document; trusted types forbid that of a text
+    request.open("POST", button.form.action);
+    request.responseType = "document";
+    request.onloadend = () => {
+      this.isBusy = false;
+      const made = request.response?.querySelector("step-editor");
+      if (made) this.take(made);
+      else button.form.requestSubmit(button); // the page says what is wrong
+    };
+    request.send(body);
+  }
+
+  take(made) {
+    const before = [...this.querySelectorAll("details")].filter((one) => one.open).map(wordsOf);
+    for (const one of made.querySelectorAll("details")) one.open ||= before.includes(wordsOf(one));
+    this.replaceChildren(...document.adoptNode(made).childNodes);
+    const field = this.querySelector("[autofocus]");
+    field?.focus();
+    field?.scrollIntoView({ block: "nearest" });
+  }
+}
+
+// What a group is called, without how many it has.
+function wordsOf(details) {
+  return details.querySelector("summary").firstChild.textContent + details.querySelector(".hidden")?.textContent;
+}
+
+customElements.define("step-editor", StepEditor);
