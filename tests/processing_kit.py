@@ -5,11 +5,13 @@ and batches that end where a test says.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import anyio
 import msgspec
 
 from datafly_lite.configuration import LiveConfiguration
@@ -61,6 +63,18 @@ class HandPath(EventPath):
     """An event path with its hand-moved clock."""
 
     clock: Hand
+
+    async def process_portion(self, events: int, timeout_s: float = 20) -> None:
+        """Process no more than so many events, and throw the processor's task away."""
+        until = min(self.processor.position + events, self.log.end)
+        cast("PortionedLog", self.log).portions = itertools.chain([events], itertools.repeat(1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.processor.run)
+            with anyio.fail_after(timeout_s):
+                while self.processor.position < until:  # noqa: ASYNC110 - it has no event to wait for
+                    await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+        cast("PortionedLog", self.log).portions = iter(())
 
     async def end_sessions(self) -> int:
         """What the processor does every few seconds."""

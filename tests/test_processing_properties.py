@@ -20,9 +20,9 @@ from datafly_lite.clock import iso
 from datafly_lite.events import Arrival
 from datafly_lite.processor.explaining import decode_inputs
 from datafly_lite.processor.runner import process
+from datafly_lite.sessions import HOUR_MS, MINUTE_MS
 from path_kit import NOON_MS, PIPELINE
 from processing_kit import HandPath, Setup, open_processing, received
-from test_sessions import HOUR_MS, MINUTE_MS
 
 VISITORS = ("v-1", "v-2", "v-3")
 USERS = ("u-1", "u-2", "undefined")
@@ -35,7 +35,6 @@ function process(event, context) {
   return event.properties.drops ? null : event
 }
 """
-HOOK = {"name": "Hook", "vendor": "webhook", "config": {"url": "https://hooks.example/"}}
 STEPS = [
     {"type": "filter", "condition": "event.properties.price IS NULL OR event.properties.price > 3"},
     {"type": "map", "mappings": {"who": "event.userId", "what": "event.event"}},
@@ -45,13 +44,15 @@ FAST: dict[str, Any] = {"synchronous": "OFF", "readers": 2}
 """No power fails here (test_store_power.py): what is thrown away is the processor."""
 
 FEW = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
 def integration(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, "vendor": "webhook", "config": {"url": "https://hooks.example/", **config}}
 
+
+HOOK = integration("Hook")
 
 setups = st.builds(
     lambda pii, script, tracks, keys, rules, strips: Setup(
@@ -132,19 +133,15 @@ def event_of(number: int, body: dict[str, Any], at_ms: int) -> dict[str, Any]:
         "group": {"groupId": ("g-1", "null")[number % 2]},
         "alias": {"userId": "u-1", "previousId": "v-2"},
     }
-    own = {name: body[name] for name in ("type", "userId", "traits", "properties") if name in body}
+    own: dict[str, Any] = {
+        name: body[name] for name in ("type", "userId", "traits", "properties") if name in body
+    }
     context = {name: body[name] for name in ("consent", "userAgent") if name in body}
     page = {"page": {"url": body["url"]}} if "url" in body else {}
     if body["type"] == "identify":
         own.setdefault("userId", "u-1")
-    more = {**names.get(body["type"], {}), **needed.get(body["type"], {})}
-    return {
-        **more,
-        **own,
-        "messageId": f"m-{number}",
-        "timestamp": iso(at_ms),
-        "context": {**context, **page},
-    }
+    found: dict[str, Any] = {"messageId": f"m-{number}", "timestamp": iso(at_ms), "context": context | page}
+    return found | names.get(body["type"], {}) | needed.get(body["type"], {}) | own
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────
@@ -168,10 +165,7 @@ State = dict[str, list[dict[str, Any]]]
 
 async def state_of(path: HandPath) -> State:
     """All that processing writes. The clock stands still, so that times are the same too."""
-    return {
-        name: await path.rows(f"SELECT * FROM {name} ORDER BY {order}")  # noqa: S608 - names of this file
-        for name, order in TABLES.items()
-    }
+    return {name: await path.rows(f"SELECT * FROM {name} ORDER BY {order}") for name, order in TABLES.items()}
 
 
 async def run(
@@ -184,11 +178,11 @@ async def run(
             await path.send(*arrivals)
         for offset in crashes:
             async with open_processing(folder, portions=sizes, **FAST) as path:
-                await path.store.write(_arm, offset)
+                await path.store.write(arm, offset)
                 with contextlib.suppress(BaseExceptionGroup):
                     await path.process()
         async with open_processing(folder, portions=sizes, **FAST) as path:
-            await path.store.write(_disarm)
+            await path.store.write(disarm)
             await path.process()
             path.clock.now_ms += 48 * HOUR_MS
             await path.end_sessions()
@@ -197,15 +191,15 @@ async def run(
             return await state_of(path)
 
 
-def _arm(connection: sqlite3.Connection, offset: int) -> None:
-    _disarm(connection)
+def arm(connection: sqlite3.Connection, offset: int) -> None:
+    disarm(connection)
     connection.execute(
         f"CREATE TRIGGER crash BEFORE INSERT ON deliveries WHEN NEW.offset = {offset}"
         " BEGIN SELECT raise(ABORT, 'crash'); END"
     )
 
 
-def _disarm(connection: sqlite3.Connection) -> None:
+def disarm(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TRIGGER IF EXISTS crash")
 
 
@@ -259,6 +253,12 @@ async def explain_all(setup: Setup, arrivals: Sequence[Arrival]) -> list[str]:
     return found
 
 
+OWN_WAY = """
+    SELECT steps, iif(detail LIKE 'withdrawn: %', NULL, reason), iif(detail LIKE 'withdrawn: %', NULL, detail)
+      FROM deliveries WHERE offset = ?
+"""
+
+
 async def other_bytes(path: HandPath, row: dict[str, Any]) -> Any:
     """The trace of one event, and its way again from the kept inputs."""
     trace = await path.tracer.trace(PIPELINE, row["message_id"])
@@ -276,8 +276,7 @@ async def other_bytes(path: HandPath, row: dict[str, Any]) -> Any:
     if msgspec.json.encode(done.event) != row["body"]:
         yield f"{row['body']!r} and again {msgspec.json.encode(done.event)!r}"
     # A later withdrawal of consent can cancel what waits: that is no part of the event's own way.
-    own = "SELECT steps, iif(detail LIKE 'withdrawn: %', NULL, reason), iif(detail LIKE 'withdrawn: %', NULL, detail)"
-    deliveries = await path.rows(f"{own} FROM deliveries WHERE offset = ?", row["offset"])
+    deliveries = await path.rows(OWN_WAY, row["offset"])
     again = [(one.steps, one.reason, one.detail or None) for one in done.fanouts]
     if [tuple(one.values()) for one in deliveries] != again:
         yield f"{deliveries} and again {again}"
@@ -326,6 +325,14 @@ async def test_users_whose_ids_are_hashed_keep_their_traits_on_each_device() -> 
     assert traits_of(found) == {digest: {"plan": "gold", "seats": 5}}
     last = msgspec.json.decode(found["events"][-1]["body"])
     assert (last["userId"], last["context"]["traits"]) == (digest, {"plan": "gold", "seats": 5})
+
+
+@pytest.mark.anyio
+async def test_the_digest_of_nobody_is_nobody() -> None:
+    setup = Setup({"pii_rules": {"hash_fields": ["userId"]}}, {}, [HOOK])
+    found = await one_by_one(setup, ("v-1", identify("undefined", plan="a")), ("v-2", identify("undefined")))
+    assert (found["profiles"], found["identity_links"]) == ([], [])
+    assert [row["user_id"] for row in found["events"]] == [None, None]
 
 
 @pytest.mark.anyio

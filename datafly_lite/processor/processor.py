@@ -96,6 +96,7 @@ class Processor:
         self._clock = clock
         self._locate = locate
         self._turn = anyio.Lock()
+        self._processed_until_ms = 0
         self.position = 0
 
     async def open(self) -> None:
@@ -137,6 +138,7 @@ class Processor:
             generated = [self._log.arrival(*one) for done in batch for one in session_events(done, now_ms)]
             appended = await self._store.write(self._write, changes, generated)
             self.position = records[-1].offset
+            self._processed_until_ms = records[-1].envelope.received_at_ms
             self._log.announce(generated, appended)
             self._cancelled({one for change in changes.consent_changes for one in change.attachment_ids})
             return batch
@@ -178,9 +180,19 @@ class Processor:
             await self.alone(visitors.forget_keys, before_ms)
 
     async def end_sessions(self) -> int:
-        """Append a session_end for each session whose time is over; how many there were."""
+        """Append a session_end for each session whose time is over; how many there were.
+
+        While events wait, after a crash say, it is as late as the newest that was processed: one that waits
+        may go on with a session.
+        """
+        until_ms, count = self._clock() if self.position >= self._log.end else self._processed_until_ms, 0
+        while number := await self._end_sessions(until_ms):
+            count += number
+        return count
+
+    async def _end_sessions(self, until_ms: int) -> int:
         async with self._turn:
-            due = await self._store.read(visitors.ending, self._clock(), BATCH_EVENTS)
+            due = await self._store.read(visitors.ending, until_ms, BATCH_EVENTS)
             if not due:
                 return 0
             ended = [ended_session(row, self._clock()) for row in due]
