@@ -17,6 +17,7 @@ from datafly_lite.dry_run import RulesChange, Sample
 from datafly_lite.processor.dry_run import LONGEST_TEXT, MOST_DIFFERENCES, differences
 from datafly_lite.processor.dry_runner import LARGEST_ANSWER_BYTES, LONGEST_S, DryRunner
 from datafly_lite.processor.state import nowhere
+from datafly_lite.store import recent_events
 from path_kit import PIPELINE, EventPath, arrival, open_path
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +96,19 @@ async def test_a_run_that_takes_too_long_says_how_many_were_not_tried(tmp_path: 
         assert 0 < run.summary.events < 10
         assert run.not_run == 10 - run.summary.events
         assert len(run.events) == run.summary.newly_dropped == run.summary.events
+
+
+async def test_of_too_large_a_sample_the_oldest_are_left_out(tmp_path: Path) -> None:
+    async with open_path(tmp_path) as path:
+        sent = [arrival(f"m{number}", properties={"text": "x" * 1_000}) for number in range(10)]
+        await path.send(*sent)
+        await path.process()
+        found = await path.store.read(recent_events.newest, PIPELINE, 8, 5_000)
+        assert found.left_out == 8 - len(found.events) > 0
+        bodies = [raw["raw"] for raw, _ in found.events]
+        assert bodies == [one.raw for one in sent[::-1]][: len(bodies)]
+        assert sum(map(len, bodies)) <= 5_000
+        assert await path.store.read(recent_events.newest, "pip_other", 8, 5_000) == ([], 0)
 
 
 async def test_of_too_large_an_answer_the_unchanged_are_left_out_first(tmp_path: Path) -> None:

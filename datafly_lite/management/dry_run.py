@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+import anyio.to_thread
 import msgspec
 
 from datafly_lite.configuration import Attachment
@@ -17,11 +18,11 @@ from datafly_lite.keyring import Keyring
 from datafly_lite.management import consent_settings, data_layer, pipelines, versioned
 from datafly_lite.management import fields as f
 from datafly_lite.management.events import instant
-from datafly_lite.management.integrations import LARGEST_REVISION, base_revision, url_check
+from datafly_lite.management.integrations import LARGEST_REVISION, base_revision, check
 from datafly_lite.services import Services
 from datafly_lite.store import integrations as rows
 from datafly_lite.vendors import VENDORS
-from datafly_lite.vendors.checking import check_config, check_kept_secrets, split_secrets
+from datafly_lite.vendors.checking import check_kept_secrets, split_secrets
 
 DEFAULT_LAST = 100
 LATEST_MS = 253_402_300_799_000
@@ -137,7 +138,10 @@ async def _rules_change(services: Services, given: Mapping[str, Any]) -> RulesCh
         layer = cast("DataLayer", await _checked(data_layer.RULES, given, "data_layer"))
     if "consent_settings" in given:
         settings = cast("ConsentSettings", await _checked(consent_settings.RULES, given, "consent_settings"))
-    return RulesChange(compiled(layer, live.data_layer_version, settings, live.consent_version))
+    versions = (live.data_layer_version, live.consent_version)
+    return RulesChange(
+        await anyio.to_thread.run_sync(compiled, layer, versions[0], settings, versions[1])  # may be a script
+    )
 
 
 async def _checked(rules: versioned.Rules, given: Mapping[str, Any], name: str) -> msgspec.Struct:
@@ -160,6 +164,7 @@ class _Base(NamedTuple):
     """What the change begins with: the vendor, and what a `***` keeps the secrets of."""
 
     vendor: str
+    id: str
     name: str
     config: dict[str, Any]
     secrets: dict[str, str]
@@ -171,50 +176,49 @@ async def _integration_change(
     integration_id = given.get("integration_id")
     base = await services.store.read(_base, given, services.keyring)
     vendor = VENDORS[base.vendor]
-    check_config(vendor, given["config"], check_url=url_check(services.settings))
+    await check(services, base.vendor, given["config"])
     config, secrets = split_secrets(vendor, given["config"], base.secrets)
     check_kept_secrets(vendor, given["config"], base.config)
     known = services.configuration.current.by_id.get(pipeline["id"])
     attached = known.attachments if known else ()
     live = next((one for one in attached if one.integration_id == integration_id), None)
-    after = _attachment(services, pipeline, live, base, {"config": config, "secrets": secrets})
+    row = _row(services, pipeline, live, base, {"config": config, "secrets": secrets})
+    after = await anyio.to_thread.run_sync(services.configuration.attachment_of, row)  # scripts are tried
     return IntegrationChange(live, after)
 
 
 def _base(connection: sqlite3.Connection, given: Mapping[str, Any], keyring: Keyring) -> _Base:
     if "vendor" in given:
-        return _Base(given["vendor"], "", {}, {})
+        return _Base(given["vendor"], "", "", {}, {})
     integration = rows.one(connection, given["integration_id"])
     if integration is None:
         raise AdminError.invalid("integration_id", "there is no such integration")
     number = given.get("base_revision", integration["latest_revision"] or 0)
     config, secrets = base_revision(connection, integration["id"], number, keyring)
-    return _Base(integration["vendor"], integration["name"], config, secrets)
+    return _Base(integration["vendor"], integration["id"], integration["name"], config, secrets)
 
 
-def _attachment(
+def _row(
     services: Services,
     pipeline: Mapping[str, Any],
     live: Attachment | None,
     base: _Base,
     made: Mapping[str, Any],
-) -> Attachment:
+) -> dict[str, Any]:
     """As if the revision were saved and pinned."""
     encoded = {name: msgspec.json.encode(value) for name, value in made.items()}
-    return services.configuration.attachment_of(
-        {
-            "id": live.id if live else "",
-            "pipeline_id": pipeline["id"],
-            "pipeline_name": pipeline["name"],
-            "integration_id": live.integration_id if live else "",
-            "integration_name": live.integration_name if live else base.name,
-            "vendor": base.vendor,
-            "revision_id": "",
-            "revision_number": 0,
-            "enabled": True,
-            "mode": "live",
-            "parameters": msgspec.json.encode(pipeline["parameters"]),
-            "config": encoded["config"],
-            "secrets_ciphertext": services.keyring.encrypt(encoded["secrets"]),
-        }
-    )
+    return {
+        "id": live.id if live else "",
+        "pipeline_id": pipeline["id"],
+        "pipeline_name": pipeline["name"],
+        "integration_id": base.id,
+        "integration_name": base.name,
+        "vendor": base.vendor,
+        "revision_id": "",
+        "revision_number": 0,
+        "enabled": True,
+        "mode": "live",
+        "parameters": msgspec.json.encode(pipeline["parameters"]),
+        "config": encoded["config"],
+        "secrets_ciphertext": services.keyring.encrypt(encoded["secrets"]),
+    }

@@ -78,7 +78,7 @@ async def create_integration(
     is taken.
     """
     given = f.checked(fields, INTEGRATION_CHECKS, required=("name", "vendor", "config"))
-    await _check(services, given["vendor"], given["config"])
+    await check(services, given["vendor"], given["config"])
     columns = {
         "description": "",
         **given,
@@ -123,10 +123,10 @@ async def list_revisions(services: Services, integration_id: str) -> list[dict[s
     return await services.store.read(_list_revisions, integration_id)
 
 
-async def _check(services: Services, vendor: str, config: dict[str, Any]) -> None:
-    """Off the event loop: a revision's JavaScript is tried, and may take its time."""
-    check = partial(check_config, VENDORS[vendor], config, check_url=url_check(services.settings))
-    await anyio.to_thread.run_sync(check)
+async def check(services: Services, vendor: str, config: dict[str, Any]) -> None:
+    """As `check_config`, off the event loop: a revision's JavaScript is tried, and may take its time."""
+    rules = partial(check_config, VENDORS[vendor], config, check_url=url_check(services.settings))
+    await anyio.to_thread.run_sync(rules)
 
 
 async def create_revision(
@@ -137,7 +137,7 @@ async def create_revision(
     """
     given = f.checked(fields, REVISION_CHECKS, required=("config",))
     integration = await get_integration(services, integration_id)
-    await _check(services, integration["vendor"], given["config"])
+    await check(services, integration["vendor"], given["config"])
     columns = {"change_summary": "", **given, "created_by": created_by, "now_ms": services.clock()}
     audited = Audited("revision.created", "revision")
     return await auditing.write(

@@ -86,10 +86,10 @@ class DryRunner:
         """The oldest first, because a duplicate is what comes later; shown the newest first."""
         candidates = [
             Candidate(
-                self._record_of(row["offset"], row["pipeline_id"], row["envelope"], row["raw"]),
-                decode_inputs(row["inputs"]),
+                self._record_of(raw["offset"], raw["pipeline_id"], raw["envelope"], raw["raw"]),
+                decode_inputs(inputs),
             )
-            for row in reversed(recent.rows)
+            for raw, inputs in reversed(recent.events)
         ]
         done = self._run(around, change, State(), candidates)
         return msgspec.structs.replace(done, events=done.events[::-1], not_run=done.not_run + recent.left_out)
