@@ -17,6 +17,9 @@ from datafly_lite.gateway.dialect import Dialect, Item, Limits, Reading
 from datafly_lite.gateway.visitors import Visitor
 from datafly_lite.identity import is_nonsense
 
+NO_COOKIES: dict[str, str] = {}
+"""Only read."""
+
 
 class Taken(NamedTuple):
     """What a request's events became. A refusal is its place, why, and the event's own bytes."""
@@ -51,14 +54,13 @@ class Entry(msgspec.Struct, frozen=True):
         limits: Limits,
     ) -> Entry:
         """With what the head says of the visitor, where it is the visitor's own: a browser's or a pixel's."""
-        has_gpc, found = False, {}
+        has_gpc, found = False, NO_COOKIES
         if (call.caller.origin is not None or dialect.method == "GET") and not call.is_signed:
             has_gpc = call.headers.get(b"sec-gpc") == b"1"
-            found = cookies.of_vendors(call.headers.get(b"cookie"))
+            cookie = call.headers.get(b"cookie")
+            found = cookies.of_vendors(cookie) if cookie else NO_COOKIES
         to_set = (cookies.Setting(cookies.VISITOR, visitor.id),) if visitor.takes_cookie else ()
-        return cls(
-            *(call, dialect, pipeline, reading, visitor, received_at_ms, limits, has_gpc, found, to_set)
-        )
+        return cls(call, dialect, pipeline, reading, visitor, received_at_ms, limits, has_gpc, found, to_set)
 
     @property
     def is_counted(self) -> bool:

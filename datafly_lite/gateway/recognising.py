@@ -39,7 +39,10 @@ def is_asked(entry: Entry) -> bool:
 
 
 def _asked_vendors(entry: Entry) -> list[str]:
-    return vendor_cookies.asked_for(entry.pipeline.js_builder_config, entry.pipeline.identity_config)
+    builder, identity = entry.pipeline.js_builder_config, entry.pipeline.identity_config
+    if not (builder.get("vendor_syncs") or identity.get("vendor_sync")):
+        return []  # at once: each new visitor of every pipeline comes here
+    return vendor_cookies.asked_for(builder, identity)
 
 
 class Recognition:
