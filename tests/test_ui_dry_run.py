@@ -92,6 +92,20 @@ def test_a_new_header_is_tried_before_it_is_saved(shop: Shop, browser: Browser, 
         expect(page.get_by_role("listitem").filter(has_text=shop.name)).to_contain_text("revision 2")
 
 
+def test_a_step_is_tried_before_it_is_saved(shop: Shop, browser: Browser) -> None:
+    shop.send(*({"properties": {"value": value}} for value in range(5)))
+    with person(browser, shop.server.base_url) as visitor:
+        page = visitor.open(shop.form)
+        page.locator("summary").filter(has_text="Steps").click()
+        page.get_by_role("button", name="Filter", exact=True).click()
+        page.locator("[name='config.steps[0].condition']").fill("properties.value >= 3")
+        tab = tried(page)
+        assert texts(tab, "section.card h2") == ["3 newly dropped by 1_filter (filter)", "2 unchanged"]
+        assert texts(tab, ".figures dd") == ["5", "3", "0", "2"]
+        page.locator("[name='config.steps[0].condition']").fill("((")
+        expect(tried(page).get_by_role("alert")).to_contain_text("is expected")
+
+
 def test_what_it_says_of_today_is_what_the_vendor_was_sent(shop: Shop, management: Management) -> None:
     shop.send(
         {"properties": {"value": 7}, "anonymousId": "a", "context": {"page": {"url": "https://e.com/"}}}
@@ -136,6 +150,7 @@ def test_what_saving_would_refuse_cannot_be_tried(shop: Shop, browser: Browser, 
         page.get_by_text("Try it on an event of your own").click()
         page.get_by_label("Event", exact=True).fill('{"type": ')
         alert = tried(page, OWN).get_by_role("alert")
+        expect(alert).not_to_contain_text("saving")
         expect(alert).to_contain_text("An event of your own: is not JSON: line 1, column 10")
 
 
