@@ -56,7 +56,8 @@ class Attempt(LastAttempt, kw_only=True, frozen=True):
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
     """`attempts` counts since it was queued, or queued again; the number of an attempt rises through both.
 
-    `next_attempt_at` is null unless it waits, `finished_at` while it does.
+    `detail` says more of the reason: the categories refused, the step and why. `next_attempt_at` is null
+    unless it waits, `finished_at` while it does.
     """
 
     id: int
@@ -74,6 +75,7 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True):
     anonymous_id: str | None
     status: str
     reason: str | None
+    detail: str | None
     attempts: int
     next_attempt_at: str | None
     created_at: str
@@ -124,7 +126,7 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
     same = (
         *("id", "offset", "pipeline_id", "pipeline_name", "pipeline_integration_id", "integration_id"),
         *("integration_name", "vendor", "message_id", "type", "event", "user_id", "anonymous_id"),
-        *("status", "reason", "attempts"),
+        *("status", "reason", "detail", "attempts"),
     )
     is_waiting = row["status"] == DeliveryStatus.PENDING
     return {

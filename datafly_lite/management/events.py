@@ -88,5 +88,6 @@ def _summary(row: sqlite3.Row, counts: Mapping[str, int]) -> dict[str, Any]:
         "anonymous_id": row["anonymous_id"],
         "received_at": iso(row["received_at_ms"]),
         "drop_reason": row["drop_reason"],
+        "detail": row["detail"],
         "deliveries": {name: counts.get(name, 0) for name in ("delivered", "pending", "dropped", "dead")},
     }

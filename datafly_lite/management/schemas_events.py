@@ -38,7 +38,7 @@ class DeliveryCounts(Struct):
 
 
 class EventSummary(Struct):
-    """An event in the list. `drop_reason` is why all integrations were spared it."""
+    """An event in the list. `drop_reason` is why all integrations were spared it, `detail` says more of it."""
 
     offset: int
     pipeline_id: str
@@ -50,6 +50,7 @@ class EventSummary(Struct):
     anonymous_id: str | None
     received_at: Instant
     drop_reason: str | None
+    detail: str | None
     deliveries: DeliveryCounts
 
 

@@ -46,8 +46,8 @@ OPEN = {
 SELECT = """
 SELECT d.id, d.offset, d.pipeline_id, p.name AS pipeline_name, d.pipeline_integration_id,
        i.id AS integration_id, i.name AS integration_name, i.vendor, e.message_id, e.type, e.event,
-       e.user_id, e.anonymous_id, d.status, d.reason, d.attempts, d.next_attempt_at_ms, d.created_at_ms,
-       d.finished_at_ms, t.attempt, t.at_ms, t.duration_ms, t.revision_id, t.verdict,
+       e.user_id, e.anonymous_id, d.status, d.reason, d.detail, d.attempts, d.next_attempt_at_ms,
+       d.created_at_ms, d.finished_at_ms, t.attempt, t.at_ms, t.duration_ms, t.revision_id, t.verdict,
        t.status AS http_status, t.error
 """
 

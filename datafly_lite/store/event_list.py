@@ -53,7 +53,7 @@ def page(
     rows = connection.execute(
         f"""
         SELECT e.offset, e.pipeline_id, p.name AS pipeline_name, e.message_id, e.type, e.event, e.user_id,
-               e.anonymous_id, e.received_at_ms, e.drop_reason
+               e.anonymous_id, e.received_at_ms, e.drop_reason, e.detail
           FROM events AS e LEFT JOIN pipelines AS p ON p.id = e.pipeline_id
          WHERE e.offset < :top AND e.offset >= :bottom{conditions}
          ORDER BY e.offset DESC LIMIT :limit
