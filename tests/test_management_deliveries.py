@@ -93,6 +93,7 @@ def test_a_delivery_says_where_it_stands_and_what_its_last_attempt_got(admin: Ad
         "anonymous_id": "a-1",
         "status": "pending",
         "reason": None,
+        "detail": None,
         "attempts": 2,
         "next_attempt_at": iso(due_ms),
         "finished_at": None,

@@ -15,7 +15,7 @@ from management_kit import Admin, error_of, running_admin
 
 ROW = [
     *("offset", "pipeline_id", "pipeline_name", "message_id", "type", "event", "user_id", "anonymous_id"),
-    *("received_at", "drop_reason", "deliveries"),
+    *("received_at", "drop_reason", "detail", "deliveries"),
 ]
 LETTER = [
     *("id", "offset", "pipeline_id", "pipeline_name", "pipeline_integration_id", "integration_id"),

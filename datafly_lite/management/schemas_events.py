@@ -38,7 +38,7 @@ class DeliveryCounts(Struct):
 
 
 class EventSummary(Struct):
-    """An event in the list. `drop_reason` is why all integrations were spared it, `detail` says more of it."""
+    """An event in the list. `drop_reason` is why all integrations were spared it, `detail` more of that."""
 
     offset: int
     pipeline_id: str
