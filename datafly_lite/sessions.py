@@ -45,8 +45,8 @@ class SessionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 class Session(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The newest session of a visitor. `id` is its first event's time in milliseconds, as digits: GA4 takes
-    no other. `number` counts the visitor's sessions from 1. `ends_at_ms` says when its session_end is due;
-    None: none is wanted, or it was made.
+    no other, so a time before 1970 loses its sign. `number` counts the visitor's sessions from 1.
+    `ends_at_ms` says when its session_end is due; None: none is wanted, or it was made.
     """
 
     id: str
@@ -107,7 +107,7 @@ def moment_of(
 
 def _begun(number: int, at_ms: int, rules: SessionRules) -> Session:
     ends_at_ms = _ends_at_ms(at_ms, at_ms, rules) if rules.track_session_end else None
-    return Session(str(at_ms), number, at_ms, at_ms, ends_at_ms)
+    return Session(str(abs(at_ms)), number, at_ms, at_ms, ends_at_ms)
 
 
 def _ends_at_ms(started_at_ms: int, last_at_ms: int, rules: SessionRules) -> int:

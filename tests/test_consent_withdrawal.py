@@ -146,6 +146,34 @@ def test_what_waits_of_the_visitor_is_cancelled_and_all_else_goes_out(
     assert shop.state(withdrawal) == DROPPED
 
 
+def test_a_first_no_takes_back_what_was_queued_while_nothing_was_said(shop: Shop) -> None:
+    ada = visitor()
+    shop.set("paused")
+    waiting = shop.send(ada)
+    assert shop.state(waiting) == ("pending", None)
+    assert shop.cancelled(shop.send(ada, NO)) == 1
+    assert shop.state(waiting) == DROPPED
+
+
+def test_a_no_to_what_all_events_require_takes_back_what_waits_for_any_integration(
+    shop: Shop, vendor: RecordingVendor
+) -> None:
+    """The settings drop all events of who refuses analytics, whatever an integration itself asks for."""
+    ada = visitor()
+    settings = shop.management.call("GET", "consent-settings")["config"]
+    required = {**settings, "required_categories": ["analytics"], "on_refused": "drop"}
+    shop.management.call("PUT", "consent-settings", {"config": required})
+    shop.set("paused")
+    waiting = shop.send(ada, {"marketing": True, "analytics": True})
+    assert shop.state(waiting) == ("pending", None)
+    withdrawal = shop.send(ada, {"analytics": False})
+    assert shop.cancelled(withdrawal) == 1
+    shop.management.call("PUT", "consent-settings", {"config": settings})
+    assert shop.trace(withdrawal)["drop_reason"] == "consent"
+    assert shop.state(waiting) == DROPPED
+    assert vendor.received == []
+
+
 def test_a_delivery_that_waits_for_its_next_attempt_is_cancelled(shop: Shop, vendor: RecordingVendor) -> None:
     ada = visitor()
     vendor.answers.append(VendorAnswer(503, headers={"Retry-After": "3600"}))

@@ -163,6 +163,14 @@ async def test_no_session_without_a_visitor_and_none_of_a_bot(data_dir: Path) ->
 
 
 @pytest.mark.anyio
+async def test_a_session_of_a_clock_that_was_never_set_has_digits_for_an_id(data_dir: Path) -> None:
+    async with open_processing(data_dir, SETUP) as path:
+        await process(path, seen(0, timestamp="1969-12-31T23:59:00.000Z"))
+        assert [row["id"] for row in await path.rows("SELECT id FROM sessions")] == ["60000"]
+        assert [one[0] for one in await moments(path)] == ["session_start"]
+
+
+@pytest.mark.anyio
 async def test_what_consent_or_the_bot_filter_drops_begins_no_session(data_dir: Path) -> None:
     blocks = {**TRACKED, "bot_filtering": {"block_known_bots": True}}
     required = {"required_categories": ["analytics"]}

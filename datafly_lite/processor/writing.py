@@ -8,6 +8,7 @@ import msgspec
 
 from datafly_lite import __version__, consent
 from datafly_lite.configuration import Attachment
+from datafly_lite.data_layer import Rules
 from datafly_lite.events import DeliveryStatus, encode_event
 from datafly_lite.processor.runner import Fanout, Processed
 from datafly_lite.processor.state import State, Visitor, visitor_of
@@ -132,12 +133,16 @@ def _consent_change(done: Processed, attachments: Mapping[str, Attachment]) -> I
         choices=_text(after.choices),
         at_ms=passage.at_ms,
         withdrawn=", ".join(sorted(withdrawn)),
-        attachment_ids=tuple(
-            one.id for one in attachments.values() if consent.refused(after.choices, one.consent_categories)
-        )
-        if withdrawn
-        else (),
+        attachment_ids=tuple(_silenced(after, done.rules, attachments)) if withdrawn else (),
     )
+
+
+def _silenced(after: consent.State, rules: Rules, attachments: Mapping[str, Attachment]) -> Iterator[str]:
+    """Who may no longer send for the visitor: all, where an event of now would be dropped for all alike."""
+    is_dropped = consent.outcome(after.choices, rules.consent)[0] == "drop"
+    for one in attachments.values():
+        if is_dropped or consent.refused(after.choices, one.consent_categories):
+            yield one.id
 
 
 def _text(value: object) -> str:
