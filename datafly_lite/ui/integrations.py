@@ -14,6 +14,7 @@ from datafly_lite.ui.delivery_health import health_of
 from datafly_lite.ui.dry_run_offer import OWN_EVENT, offer, sample_of
 from datafly_lite.ui.forms import Form, Problems, problems_of
 from datafly_lite.ui.pipeline import find
+from datafly_lite.ui.revisions import history, readable
 from datafly_lite.ui.steps_form import Pressed, pressed, read
 from datafly_lite.ui.steps_words import around
 from datafly_lite.ui.vendor_form import (
@@ -53,6 +54,7 @@ async def show_list(visit: Visit) -> Response:
         pipeline=pipeline,
         attached=attached,
         health=await health_of(visit, [one["id"] for one in attached]),
+        steps={one["id"]: readable(await _config(visit, one, one["revision_number"])) for one in attached},
         others=[one for one in everyone if one["id"] not in taken],
         vendors=list(VENDORS.values()),
         labels={vendor.name: vendor.label for vendor in VENDORS.values()},
@@ -198,6 +200,7 @@ async def _form_page(
         labels=field_labels(vendor, form),
         base_revision=base_revision or (attached["revision_number"] if attached else None),
         offer=await offer(visit, visit.path("pipeline_id"), form),
+        revisions=history(await _revisions(visit, attached)) if attached else [],
         press=press,
         focus=shown.focus,
         step_note=shown.note,
@@ -250,6 +253,10 @@ def _base_revision(form: Form, attached: dict[str, Any]) -> int:
     text = form.word("base_revision")
     is_number = text.isascii() and text.isdecimal() and len(text) < 10
     return int(text) if is_number else int(attached["revision_number"])
+
+
+async def _revisions(visit: Visit, attached: dict[str, Any]) -> list[dict[str, Any]]:
+    return await integrations.list_revisions(visit.services, attached["integration_id"])
 
 
 async def _config(visit: Visit, attached: dict[str, Any], number: int) -> dict[str, Any]:

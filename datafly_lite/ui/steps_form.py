@@ -104,9 +104,15 @@ def _is_simple_step(step: Any) -> bool:
         return False
     key = KEYS.get(step["type"])
     texts = [value for name, value in step.items() if name != key]
-    allowed = {"type", "name", *OPTIONS[step["type"]], key or _text_of(step["type"])}
+    own = key or _text_of(step["type"])
+    allowed = {"type", "name", *OPTIONS[step["type"]], own}
     fields = step.get(key, {}) if key else {}
-    if set(step) - allowed or not all(isinstance(one, str) for one in texts) or not isinstance(fields, dict):
+    if (
+        own not in step
+        or set(step) - allowed
+        or not all(isinstance(one, str) for one in texts)
+        or not isinstance(fields, dict)
+    ):
         return False
     return step["type"] == "enrich" or all(map(_is_simple_value, fields.values()))
 
@@ -208,12 +214,14 @@ def _events(blocks: Sequence[Block], problems: Problems) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for number, (own, rows) in enumerate(blocks):
         at, name = f"{EVENTS}[{number}]", own["name"].strip()
-        if not name and not filled(rows, ROW):
+        if not name and not filled(rows, ROW) and own["sent"] != "no":
             continue  # it was added and forgotten
         if not name:
             problems.add(f"{at}.name", "the event's name is missing; * stands for all events")
         elif name in made:
             problems.add(f"{at}.name", f"{name} stands above already")
+        elif own["sent"] == "no" and filled(rows, ROW):
+            problems.add(f"{at}.name", "what is not sent has no values: send it, or remove its rows")
         made.setdefault(name, False if own["sent"] == "no" else _fields(at, rows, "", problems))
     return made
 

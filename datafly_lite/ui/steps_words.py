@@ -109,19 +109,19 @@ def _names(editor: Editor) -> Iterator[tuple[str, str]]:
             yield f"{at}.{key}", f"{at}.rows"
             yield from _rows(f"{at}.{key}", at, block)
     for number, block in enumerate(editor.blocks[EVENTS]):
-        at, theirs = f"{EVENTS}[{number}]", f'{EVENTS}["{_without_parameters(block.own["name"])}"]'
+        at, theirs = f"{EVENTS}[{number}]", f'{EVENTS}["{without_parameters(block.own["name"].strip())}"]'
         yield theirs, f"{at}.name"
         yield from _rows(theirs, at, block)
 
 
 def _rows(theirs: str, at: str, block: Block) -> Iterator[tuple[str, str]]:
     for number, row in enumerate(block.rows):
-        yield f'{theirs}["{_without_parameters(row["to"])}"]', f"{at}.rows[{number}]"
+        yield f'{theirs}["{without_parameters(row["to"].strip())}"]', f"{at}.rows[{number}]"
 
 
-def _without_parameters(text: str) -> str:
+def without_parameters(text: str) -> str:
     """As the check reads it (vendors/checking.py)."""
-    return PARAMETER.sub(PLACEHOLDER, text.strip())
+    return PARAMETER.sub(PLACEHOLDER, text)
 
 
 def labels_of(editor: Editor) -> dict[str, str]:
@@ -174,7 +174,7 @@ def _field_of(field: str, editor: Editor) -> str:
     if ours is None or not ours.endswith("]") or ".rows[" not in ours:
         return ours or field
     try:
-        destination(_without_parameters(text_at(editor, f"{ours}.to")))
+        destination(without_parameters(text_at(editor, f"{ours}.to").strip()))
     except ExpressionError:
         return f"{ours}.to"
     return f"{ours}.from"
@@ -233,9 +233,9 @@ def _read_text(editor: Editor, name: str) -> str:
     """As it was read: without white space around a path, and with a digit for each parameter."""
     text = text_at(editor, name)
     if name.endswith(".to"):
-        return _without_parameters(text)
+        return without_parameters(text.strip())
     kind = next((one for one in _kinds(editor) if name.startswith(one[0])), ("", ""))[1]
-    return text if kind == "enrich" else PARAMETER.sub(PLACEHOLDER, text)
+    return text if kind == "enrich" else without_parameters(text)
 
 
 def _kinds(editor: Editor) -> list[tuple[str, str]]:

@@ -4,21 +4,21 @@ class StepEditor extends HTMLElement {
   connectedCallback() {
     this.addEventListener("click", (event) => {
       const button = event.target.closest("button[name=do]");
-      if (!button || this.isBusy) return;
+      if (!button) return;
       event.preventDefault();
       this.press(button);
     });
   }
 
   press(button) {
-    this.isBusy = true;
+    this.inert = true; // what is typed meanwhile would be lost
     const body = new URLSearchParams(new FormData(button.form));
     body.set(button.name, button.value);
     const request = new XMLHttpRequest(); // it reads a document; trusted types forbid that of a text
     request.open("POST", button.form.action);
     request.responseType = "document";
     request.onloadend = () => {
-      this.isBusy = false;
+      this.inert = false;
       const made = request.response?.querySelector("step-editor");
       if (made) this.take(made);
       else button.form.requestSubmit(button); // the page says what is wrong
@@ -29,8 +29,9 @@ class StepEditor extends HTMLElement {
   take(made) {
     const before = [...this.querySelectorAll("details")].filter((one) => one.open).map(wordsOf);
     for (const one of made.querySelectorAll("details")) one.open ||= before.includes(wordsOf(one));
+    const field = made.querySelector("[autofocus]");
+    field?.removeAttribute("autofocus"); // it is for pages that load
     this.replaceChildren(...document.adoptNode(made).childNodes);
-    const field = this.querySelector("[autofocus]");
     field?.focus();
     field?.scrollIntoView({ block: "nearest" });
   }
