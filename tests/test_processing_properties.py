@@ -90,7 +90,7 @@ bodies = st.fixed_dictionaries(
         "properties": st.fixed_dictionaries(
             {},
             optional={
-                "order_id": st.sampled_from(["O-1", "O-2"]),
+                "order_id": st.sampled_from(["O-1", "O-2", 3]),
                 "price": st.integers(1, 5),
                 "as": st.sampled_from(["u-2", "u-3"]),
                 "fails": st.booleans(),
@@ -108,7 +108,7 @@ moments = st.tuples(st.integers(0, 50), st.sampled_from([0, 0, 0, 40]))
 """Minutes since the event before, and minutes that it came late."""
 
 histories = st.lists(
-    st.tuples(bodies, st.sampled_from([*VISITORS, None]), moments, st.booleans()), min_size=1, max_size=14
+    st.tuples(bodies, st.sampled_from([*VISITORS, None]), moments, st.booleans()), min_size=8, max_size=18
 )
 
 
@@ -128,7 +128,7 @@ def arrivals_of(history: Sequence[tuple[dict[str, Any], str | None, tuple[int, i
 
 
 def event_of(number: int, body: dict[str, Any], at_ms: int) -> dict[str, Any]:
-    names = {"track": {"event": ("Purchase", "Internal Test", "Seen")[number % 3]}}
+    names = {"track": {"event": ("Purchase", "Order Completed", "Seen", "Internal Test")[number % 4]}}
     needed = {
         "group": {"groupId": ("g-1", "null")[number % 2]},
         "alias": {"userId": "u-1", "previousId": "v-2"},
@@ -140,6 +140,8 @@ def event_of(number: int, body: dict[str, Any], at_ms: int) -> dict[str, Any]:
     page = {"page": {"url": body["url"]}} if "url" in body else {}
     if body["type"] == "identify":
         own.setdefault("userId", "u-1")
+    if body["type"] == "track":
+        own["properties"] = {"order_id": f"O-{number % 2}", **own.get("properties", {})}
     found: dict[str, Any] = {"messageId": f"m-{number}", "timestamp": iso(at_ms), "context": context | page}
     return found | names.get(body["type"], {}) | needed.get(body["type"], {}) | own
 
@@ -232,7 +234,7 @@ def test_where_a_batch_ends_does_not_matter(setup: Setup, history: Any, portions
     setup=setups,
     history=histories,
     portions=st.lists(st.integers(1, 4), max_size=15),
-    crashes=st.lists(st.integers(1, 14), min_size=1, max_size=3),
+    crashes=st.lists(st.integers(1, 18), min_size=1, max_size=3),
 )
 def test_a_crash_leaves_no_trace(setup: Setup, history: Any, portions: list[int], crashes: list[int]) -> None:
     arrivals = arrivals_of(history)

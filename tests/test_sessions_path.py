@@ -112,6 +112,27 @@ async def test_what_the_clock_ended_is_not_ended_again_by_who_comes_back(data_di
             ("session_end", "v-1", 1),
             ("session_start", "v-1", 2),
         ]
+        assert ledger_of(await path.store.read(counted), 0).received.duplicates == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({}, []),
+        ({"track_session_start": True}, [("session_start", 1), ("session_start", 2)]),
+        ({"track_session_end": True}, [("session_end", 1), ("session_end", 2)]),
+    ],
+    ids=["none", "starts", "ends"],
+)
+async def test_only_what_is_wanted_is_made(
+    data_dir: Path, rules: dict[str, bool], expected: list[tuple[str, int]]
+) -> None:
+    async with open_processing(data_dir, Setup({"session": rules}, {}, [HOOK])) as path:
+        await process(path, seen(0), seen(50))
+        await later(path, 120)
+        assert [(one[0], one[2]) for one in await moments(path)] == expected
+        assert [row["number"] for row in await path.rows("SELECT number FROM sessions")] == [2]
 
 
 @pytest.mark.anyio
