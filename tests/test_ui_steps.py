@@ -425,6 +425,28 @@ def test_mistakes_in_steps_stand_at_their_fields_with_a_caret(
     assert management.call("GET", f"pipelines/{pipeline.id}/integrations")["data"] == []
 
 
+def test_what_is_typed_stays_where_a_button_cannot_work(
+    server: Server, pipeline: Pipeline, browser: Browser
+) -> None:
+    with person(browser, server.base_url) as visitor:
+        page = visitor.page
+        open_form(page, pipeline, server.base_url)
+        add = page.get_by_role("group", name="Add a step")
+        add.get_by_role("button", name="Filter").click()
+        page.get_by_label("Condition").fill("type = 'page'")
+        cookies = visitor.context.cookies()
+        visitor.context.clear_cookies()
+        add.get_by_role("button", name="Map").click()
+        expect(page.locator("step-editor [role=alert]")).to_contain_text("still signed in")
+        visitor.context.add_cookies([{**one} for one in cookies])  # type: ignore[typeddict-item]
+        add.get_by_role("button", name="Map").click()
+        expect(page.locator("step-editor [role=alert]")).to_have_count(0)
+        expect(page.get_by_label("Condition")).to_have_value("type = 'page'")
+        page.get_by_role("button", name="Remove step 2").click()
+        page.get_by_role("button", name="Remove step 1").click()
+        expect(add.get_by_role("button", name="Filter")).to_be_focused()
+
+
 def test_mistakes_in_json_name_the_step(server: Server, pipeline: Pipeline) -> None:
     steps = [SIX[0], {"type": "map", "mappings": {"user.id": "userid"}}]
     fields = {"vendor": "webhook", "name": "Json", "config.url": URL, AS: JSON, STEPS: json.dumps(steps)}

@@ -21,7 +21,7 @@ class StepEditor extends HTMLElement {
       this.inert = false;
       const made = request.response?.querySelector("step-editor");
       if (made) this.take(made);
-      else button.form.requestSubmit(button); // the page says what is wrong
+      else this.fail(button);
     };
     request.send(body);
   }
@@ -35,11 +35,22 @@ class StepEditor extends HTMLElement {
     field?.focus();
     field?.scrollIntoView({ block: "nearest" });
   }
+
+  fail(button) {
+    this.querySelector("[role=alert]")?.remove();
+    const said = document.createElement("p");
+    said.className = "problem";
+    said.setAttribute("role", "alert");
+    said.textContent = "That did not work; nothing that you typed is lost. Are you still signed in, in another tab?";
+    button.closest("p, .row").after(said);
+    button.focus();
+  }
 }
 
 // What a group is called, without how many it has.
 function wordsOf(details) {
-  return details.querySelector("summary").firstChild.textContent + details.querySelector(".hidden")?.textContent;
+  const summary = details.querySelector("summary");
+  return summary.firstChild.textContent + summary.querySelector(".hidden")?.textContent;
 }
 
 customElements.define("step-editor", StepEditor);
