@@ -294,8 +294,17 @@ def test_the_kept_inputs_give_the_same_bytes_again(setup: Setup, history: Any) -
 
 
 async def one_by_one(setup: Setup, *events: tuple[str, dict[str, Any]]) -> State:
-    """Each event in a batch of its own, a minute apart."""
-    arrivals = [
+    """Each event in a batch of its own."""
+    return await run(setup, minutes(events), portions=[1] * len(events))
+
+
+async def together(setup: Setup, *events: tuple[str, dict[str, Any]]) -> State:
+    return await run(setup, minutes(events))
+
+
+def minutes(events: Sequence[tuple[str, dict[str, Any]]]) -> list[Arrival]:
+    """A minute apart, each with its visitor."""
+    return [
         received(
             {"messageId": f"m-{number}", "timestamp": iso(NOON_MS + number * MINUTE_MS), **event},
             received_at_ms=NOON_MS + number * MINUTE_MS,
@@ -303,7 +312,6 @@ async def one_by_one(setup: Setup, *events: tuple[str, dict[str, Any]]) -> State
         )
         for number, (visitor, event) in enumerate(events)
     ]
-    return await run(setup, arrivals, portions=[1] * len(arrivals))
 
 
 def identify(user_id: str, **traits: Any) -> dict[str, Any]:
@@ -356,6 +364,21 @@ async def test_an_id_of_nobody_does_not_hide_the_known_users_traits() -> None:
     )
     last = msgspec.json.decode(found["events"][-1]["body"])
     assert (last["userId"], last["context"]["traits"]) == ("u-1", {"plan": "gold"})
+
+
+@pytest.mark.anyio
+async def test_an_alias_to_nobody_links_no_visitor_to_the_known_user() -> None:
+    events = (
+        ("v-2", {"type": "track", "event": "Seen"}),
+        ("v-3", identify("u-1")),
+        ("v-3", {"type": "alias", "userId": "undefined", "previousId": "v-2"}),
+    )
+    found = await one_by_one(Setup({}, {}, [HOOK]), *events)
+    assert [(row["anonymous_id"], row["user_id"]) for row in found["identities"]] == [
+        ("v-2", None),
+        ("v-3", "u-1"),
+    ]
+    assert differing(found, await together(Setup({}, {}, [HOOK]), *events)) == {}
 
 
 TAKES = """function process(event) {

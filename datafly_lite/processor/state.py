@@ -124,10 +124,13 @@ class State(msgspec.Struct):
             self.sessions[record.pipeline_id, visitor] = passage.session
 
     def _take_alias(self, record: Record, said: Event, passage: Passage) -> None:
-        """An alias can be about a visitor that did not send it, but about none that was never seen."""
-        other = identity.other_visitor(said)
+        """An alias can be about a visitor that did not send it, but about none that was never seen.
+
+        It speaks of the user that it names itself: where that is nobody, the known one is not meant.
+        """
+        other = identity.other_visitor(record.event) if record.event else None
         before = self.visitors.get(other) if other else None
-        if other and before is not None:
+        if other and before is not None and other == identity.other_visitor(said):
             known = identity.after_alias(said, before.known)
             self._link(other, before.known, known, record.offset, passage.at_ms)
             self.visitors[other] = msgspec.structs.replace(before, known=known)
