@@ -20,6 +20,7 @@ from datafly_lite.ui.steps_form import (
     AS,
     EVENTS,
     JSON,
+    KEYS,
     STEPS,
     default_of,
     pairs_of,
@@ -27,7 +28,7 @@ from datafly_lite.ui.steps_form import (
     read,
     steps_config,
 )
-from datafly_lite.ui.steps_words import around, labels_of
+from datafly_lite.ui.steps_words import EXAMPLES, KINDS, SECTION, around, labels_of
 from kit import Management, Pipeline, RecordingVendor, Server, recording_vendor, send_event, wait_until
 from ui_kit import LOOKS, Client, Look, person, running_ui, texts
 
@@ -136,6 +137,22 @@ def test_rows_become_json_and_rows_again(steps: list[dict[str, Any]], events: di
 def test_what_the_examples_of_this_file_say_can_be_run() -> None:
     compile_engine(SIX, EVENTS_OF)
     assert {step["type"] for step in SIX} == set(TYPES)
+
+
+def test_what_the_page_gives_as_examples_can_be_written() -> None:
+    rows = [(kind, one) for kind, one in KINDS.items() if one.to]
+    steps = [
+        {
+            "type": kind,
+            KEYS[kind]: {
+                one.to_example: json.loads(one.source_example) if kind == "enrich" else one.source_example
+            },
+        }
+        for kind, one in rows
+    ]
+    assert {kind for kind, _ in rows} == set(KEYS)
+    examples = {"type": "transform", "fields": {f"x{n}": one for n, one in enumerate(EXAMPLES)}}
+    compile_engine([*steps, examples], {"*": {SECTION.to_example: SECTION.source_example}})
 
 
 def test_a_revision_without_steps_stays_without() -> None:
@@ -423,6 +440,22 @@ def test_mistakes_in_steps_stand_at_their_fields_with_a_caret(
         page.get_by_role("link", name="Step 4 (Map)").click()
         assert page.url.endswith("#f-config.steps[3].rows[1].to")
     assert management.call("GET", f"pipelines/{pipeline.id}/integrations")["data"] == []
+
+
+def test_enter_in_a_row_saves(
+    server: Server, management: Management, pipeline: Pipeline, browser: Browser
+) -> None:
+    name = f"Hook of {pipeline.id}"
+    management.attach(pipeline.id, "webhook", {"url": URL, "steps": SIX}, name=name)
+    with person(browser, server.base_url) as visitor:
+        page = visitor.open(f"/pipelines/{pipeline.id}/integrations")
+        page.get_by_role("link", name=f"Settings of {name}").click()
+        place = page.locator("[name='config.steps[1].rows[0].to']")
+        place.fill("event.properties.other")
+        place.press("Enter")
+        expect(page.locator(".notice")).to_have_text("Saved.")
+    changed = {**SIX[1], "fields": {"event.properties.other": "value / 100"}}
+    assert latest(management, pipeline)["steps"] == [SIX[0], changed, *SIX[2:]]
 
 
 def test_what_is_typed_stays_where_a_button_cannot_work(
