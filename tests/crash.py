@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -306,10 +306,12 @@ def wait_until_drained(server: Server, database: Path) -> None:
     )
 
 
-async def load_until_killed(server: Server, shots: Iterator[Shot], chance: random.Random) -> Result:
+async def load_until_killed(
+    server: Server, shots: Iterator[Shot], chance: random.Random, rates_rps: Sequence[float | None]
+) -> Result:
     """Load the server, and kill it meanwhile."""
     asyncio.get_running_loop().call_later(chance.uniform(*KILL_AFTER_S), server.process.kill)
-    rate_rps = chance.choice(RATES_RPS)
+    rate_rps = chance.choice(rates_rps)
     return await send(
         server.port, shots, connections=CONNECTIONS, duration_s=2 * KILL_AFTER_S[1], rate_rps=rate_rps
     )
@@ -324,7 +326,14 @@ def set_up(data_dir: Path, vendor: RecordingVendor) -> Pipeline:
         return pipeline
 
 
-def run(data_dir: Path, rounds: int, chance: random.Random, *, mix: bool = False) -> str:
+def run(
+    data_dir: Path,
+    rounds: int,
+    chance: random.Random,
+    *,
+    mix: bool = False,
+    rates_rps: Sequence[float | None] = RATES_RPS,
+) -> str:
     """Run the rounds and count; one line of figures, or AssertionError with every broken promise."""
     database, ledger = data_dir / "datafly.db", Ledger()
     environment, shots = (MIX_SETTINGS, mixed) if mix else (SETTINGS, events)
@@ -336,7 +345,8 @@ def run(data_dir: Path, rounds: int, chance: random.Random, *, mix: bool = False
                 if chance.random() < 0.5:  # the others meet the backlog of the crash before
                     wait_until_drained(server, database)
                 ids = chain(ledger.to_send_again(chance), new_message_ids())
-                ledger.take(asyncio.run(load_until_killed(server, shots(ids, pipeline.key), chance)))
+                load = load_until_killed(server, shots(ids, pipeline.key), chance, rates_rps)
+                ledger.take(asyncio.run(load))
                 server.kill()
         with running_server(data_dir, env=environment) as server:
             wait_until_drained(server, database)

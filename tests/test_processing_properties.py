@@ -44,7 +44,7 @@ FAST: dict[str, Any] = {"synchronous": "OFF", "readers": 2}
 """No power fails here (test_store_power.py): what is thrown away is the processor."""
 
 FEW = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
