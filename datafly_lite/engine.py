@@ -56,21 +56,25 @@ class Step(NamedTuple):
     label: str
     run: StepRun
     on_error: OnError
+    is_script: bool = False
 
 
 class Engine:
     """A revision's steps, in their order. `has_scripts`: a run may block for as long as scripts may take."""
 
-    def __init__(self, steps: Sequence[Step], has_scripts: bool) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = tuple(steps)
-        self.has_scripts = has_scripts
+        self.has_scripts = any(step.is_script for step in steps)
 
-    def run(self, draft: Draft, moment: Moment) -> Iterator[Ran]:
+    def run(self, draft: Draft, moment: Moment, *, with_scripts: bool = True) -> Iterator[Ran]:
         """Run the steps on `draft`, in place, up to the first `drop` or `fail`.
 
+        Without scripts it ends before the first step of JavaScript: what follows sees what that makes.
         Nested values are replaced, never changed: they may be shared with the log's copy.
         """
         for step in self._steps:
+            if step.is_script and not with_scripts:
+                return
             ran = _run(step, draft, moment)
             yield ran
             if ran.outcome in ("drop", "fail"):
@@ -110,12 +114,10 @@ def compile_engine(
     """
     problems: list[Problem] = []
     compiled: list[Step] = []
-    has_scripts = False
     for number, given in enumerate(steps):
         own: list[Problem] = []
         if (step := _read(given, own)) is not None:
             compiled.append(_compiled(step, number + 1, context or {}, own))
-            has_scripts = has_scripts or isinstance(step, CustomJs)
         problems += [(f"steps[{number}]{_below(field)}", message) for field, message in own]
     if len(steps) > MOST_STEPS:
         problems.append(("steps", f"has at most {MOST_STEPS} steps"))
@@ -124,7 +126,7 @@ def compile_engine(
     if problems:
         details = [{"field": field, "message": message} for field, message in problems]
         raise AdminError("VALIDATION_ERROR", "the steps cannot be used", details=details)
-    return Engine(compiled, has_scripts)
+    return Engine(compiled)
 
 
 def _below(field: str) -> str:
@@ -135,7 +137,8 @@ def _compiled(step: AnyStep, number: int, context: Mapping[str, Any], problems: 
     kind = str(step.__struct_config__.tag)
     name = f"{number}_{kind}"
     label = f'step {number} ({kind}, "{step.name}")' if step.name else f"step {number} ({kind})"
-    return Step(name, label, run_of(step, name, context, problems), step.on_error)
+    run = run_of(step, name, context, problems)
+    return Step(name, label, run, step.on_error, isinstance(step, CustomJs))
 
 
 def _read(given: Any, problems: list[Problem]) -> AnyStep | None:

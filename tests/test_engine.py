@@ -451,6 +451,23 @@ def test_a_script_drops_with_null() -> None:
     assert outcome(scripted("return null;")) == ("drop", "step 1 (custom_js): process returned null")
 
 
+def test_without_scripts_a_run_ends_before_the_first_of_them() -> None:
+    before = {"type": "enrich", "fields": {"a": 1}}
+    after = {"type": "filter", "condition": "FALSE"}
+    engine = compile_engine([before, scripted("return null;"), after], {"*": {"b": "2"}})
+    draft = Draft(an_event())
+    ran = list(engine.run(draft, MOMENT, with_scripts=False))
+    assert [(one.name, one.outcome) for one in ran] == [("1_enrich", "changed")]
+    assert draft == Draft(an_event(), {"a": 1})
+
+
+def test_without_scripts_a_revision_that_has_none_runs_to_its_end() -> None:
+    engine = compile_engine([{"type": "enrich", "fields": {"a": 1}}], {"*": False})
+    ran = list(engine.run(Draft(an_event()), MOMENT, with_scripts=False))
+    assert [one.outcome for one in ran] == ["changed", "drop"]
+    assert ran == list(engine.run(Draft(an_event()), MOMENT))
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
