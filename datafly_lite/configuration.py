@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ COOKIE_DOMAIN = re.compile(r"\.?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
 AttachmentRow = sqlite3.Row | Mapping[str, Any]
 """The columns of store/configuration.ATTACHMENTS."""
 
+BROKEN = "the steps cannot be made ready with this pipeline's parameters; the log has the error"
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,7 +50,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     config: dict[str, Any]
     consent_categories: tuple[str, ...]
-    """What the visitor must not have refused, as canonical names: the revision's own, else the vendor's."""
+    """What the visitor must not have refused, as canonical names: the revision's own, else the vendor's, and
+    what the organisation requires of every event."""
     missing_parameters: tuple[str, ...] = ()
     """Pipeline parameters that the revision asks for and the pipeline lacks."""
     secrets: tuple[str, ...]
@@ -106,7 +109,7 @@ class Configuration(msgspec.Struct, frozen=True):
     webhook_sources: dict[str, WebhookSource] = {}
     rules: Rules = Rules()
     has_scripts: bool = False
-    """Whether any event meets JavaScript, which can take its time."""
+    """Whether the data layer runs JavaScript, which can take its time."""
 
 
 class LiveConfiguration:
@@ -138,13 +141,15 @@ class LiveConfiguration:
         return _attachment(row, self.current.rules, self._keyring)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]], interval_s: float = 5.0) -> None:
-        """Reload every `interval_s`, for ever."""
+        """Reload every `interval_s`, for ever; what cannot be read leaves `current` as it was."""
         while True:
             await sleep(interval_s)
             try:
                 await self.reload()
             except StorageError as error:
                 log.warning("configuration not reloaded", error=str(error))
+            except Exception:  # what is running goes on with what it knows
+                log.exception("configuration not reloaded")
 
 
 def _warn_of_missing(before: Configuration, now: Configuration) -> None:
@@ -169,12 +174,8 @@ def resolve(found: rows.Everything, keyring: Keyring) -> Configuration:
         attachments=attachments,
         webhook_sources={row["id"]: _webhook_source(row, keyring) for row in found.webhook_sources},
         rules=rules,
-        has_scripts=rules.script is not None or any(map(_has_script, attachments.values())),
+        has_scripts=rules.script is not None,
     )
-
-
-def _has_script(attachment: Attachment) -> bool:
-    return attachment.engine is not None and attachment.engine.has_scripts
 
 
 def rules_of(data_layer: sqlite3.Row | None, consent_settings: sqlite3.Row | None) -> Rules:
@@ -254,9 +255,7 @@ def _attachment(row: AttachmentRow, rules: Rules, keyring: Keyring) -> Attachmen
         enabled=bool(row["enabled"]),
         mode=row["mode"],
         config=resolved,
-        consent_categories=tuple(
-            map(rules.consent.category_meant, _consent_categories(row["vendor"], resolved))
-        ),
+        consent_categories=_asked_for(_consent_categories(row["vendor"], resolved), rules.consent),
         missing_parameters=tuple(missing),
         secrets=tuple(str(resolved[name]) for name in secrets if resolved[name]),
         engine=engine,
@@ -278,20 +277,39 @@ def _engine(row: AttachmentRow, config: Mapping[str, Any]) -> tuple[Engine | Non
         "pipeline": {"id": row["pipeline_id"], "name": row["pipeline_name"]},
     }
     try:
-        return _compiled(msgspec.json.encode([steps, events, context])), ""
-    except AdminError as error:
-        return None, "; ".join(f"{one['field']}: {one['message']}" for one in error.details[:3])
+        return _compiled(msgspec.json.encode([steps, events, context]))
+    except Exception as error:  # the steps of one must not keep all others from starting
+        _log_broken(row["integration_id"], row["pipeline_id"], error)
+        return None, BROKEN
 
 
 @lru_cache(maxsize=1024)
-def _compiled(written: bytes) -> Engine:
+def _compiled(written: bytes) -> tuple[Engine | None, str]:
     """Once a change, not once a reload."""
-    return compile_engine(*msgspec.json.decode(written))
+    steps, events, context = msgspec.json.decode(written)
+    try:
+        return compile_engine(steps, events, context), ""
+    except AdminError as error:
+        return None, "; ".join(f"{one['field']}: {one['message']}" for one in error.details[:3])
+    except Exception as error:
+        _log_broken(context["integration"]["id"], context["pipeline"]["id"], error)
+        return None, BROKEN
+
+
+def _log_broken(integration: str, pipeline: str, error: Exception) -> None:
+    # The words of an unknown error may hold a setting, which may be a secret.
+    log.error("steps not made ready", integration=integration, pipeline=pipeline, error=type(error).__name__)
 
 
 def _cookie_domain(value: object) -> str:
     """What goes into a header is a host name or nothing."""
     return value if isinstance(value, str) and COOKIE_DOMAIN.fullmatch(value) else ""
+
+
+def _asked_for(categories: Iterable[str], settings: ConsentSettings) -> tuple[str, ...]:
+    """With those that every event needs, where an event without them is dropped: a delivery asks again."""
+    required = settings.required_categories if settings.on_refused == "drop" else ()
+    return tuple(dict.fromkeys(map(settings.category_meant, (*categories, *required))))
 
 
 def _consent_categories(vendor: str, config: Mapping[str, Any]) -> tuple[str, ...]:

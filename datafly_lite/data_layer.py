@@ -97,7 +97,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         if not self.data_layer.deduplication.enabled:
             return []
         own = event.context.get("idempotencyKey")
-        values = [("", "", own)] if isinstance(own, str) and own else []
+        values = [("", "", own)] if own is not None else []
         if self.keys:
             name = canonical(event.event or event.type)
             values += [
@@ -105,9 +105,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
                 for wanted, text, path in self.keys
                 if wanted == name
             ]
-        return [
-            _digest(pipeline_id, *one) for one in values if isinstance(one[2], str | int) and one[2] != ""
-        ]
+        return [_digest(pipeline_id, *one) for one in values if _can_be_key(one[2])]
+
+
+def _can_be_key(value: object) -> bool:
+    """Text and numbers; an empty text is no key."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
 def compiled(

@@ -12,7 +12,7 @@ apart again (its issues 5527 and 11873).
   server that sends all its users' events with one anonymousId then makes one person of them.
 - group says whose the visitor is, and so whose its user is, until another group or another user.
 
-Links are taken in the order of arrival; what is known of vendors' ids goes by the time of the event.
+All of it goes by the time of the event: an identify that comes late does not take the visitor back.
 A client's own reset() is not seen: the visitor's cookie outlives it, and names the former user until the
 next identify.
 """
@@ -77,6 +77,7 @@ class Known(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     user_id: str | None = None
     group_id: str | None = None
     vendor_ids: dict[str, VendorId] = {}
+    linked_at_ms: int = 0
 
 
 def is_nonsense(text: str) -> bool:
@@ -103,15 +104,15 @@ def after(
     visitor that changes hands leaves its former user's group behind.
     """
     user_id, group_id = known.user_id, known.group_id
-    linked = _user_of(event, known)
-    if linked is not None:
+    linked, linked_at_ms = _user_of(event, known), known.linked_at_ms
+    if linked is not None and at_ms >= linked_at_ms:
         group_id = group_id if user_id in (None, linked) else None
-        user_id = linked
+        user_id, linked_at_ms = linked, linked_at_ms if linked == user_id else at_ms
     if event.type == "group" and event.group_id is not None and not is_nonsense(event.group_id):
         group_id = event.group_id
     ids = vendor_ids.merged(known.vendor_ids, found, at_ms, names)
     is_same = (user_id, group_id) == (known.user_id, known.group_id) and ids is known.vendor_ids
-    return known if is_same else Known(user_id, group_id, ids)
+    return known if is_same else Known(user_id, group_id, ids, linked_at_ms)
 
 
 def carried(event: Event, known: Known) -> tuple[str | None, str | None]:

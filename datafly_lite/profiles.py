@@ -18,6 +18,7 @@ import msgspec
 
 MAX_TRAITS = 200
 MAX_SIZE_BYTES = 32_768
+MAX_ATTACHED_BYTES = 4_096
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,8 +53,20 @@ def left_out(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> tuple[s
 
 
 def attached(profile: Profile) -> dict[str, Any]:
-    """The traits for `context.traits` of later events."""
-    return {name: value for name, value in profile.traits.items() if value is not None}
+    """The traits for `context.traits` of later events: MAX_ATTACHED_BYTES of them, in the order of names.
+
+    Each event keeps its own copy, and a page that sends thirty kilobytes of traits once must not have them
+    written with each click.
+    """
+    found: dict[str, Any] = {}
+    size_bytes = 0
+    for name, value in profile.traits.items():
+        size_bytes += _size_bytes(name, value)
+        if size_bytes > MAX_ATTACHED_BYTES:
+            break
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def _size_bytes(name: str, value: Any) -> int:

@@ -17,6 +17,9 @@ from datafly_lite.events import Event
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 
+TOGETHER_MS = MINUTE_MS
+"""So much earlier than the session's first event one may be, and still be of it."""
+
 Moment = Literal["session_start", "session_end"]
 NAMESPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")  # RFC 4122's for OIDs: any constant would do
 
@@ -46,7 +49,8 @@ class SessionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Session(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The newest session of a visitor. `id` is its first event's time in milliseconds, as digits: GA4 takes
     no other, so a time before 1970 loses its sign. `number` counts the visitor's sessions from 1.
-    `ends_at_ms` says when its session_end is due; None: none is wanted, or it was made.
+    `ends_at_ms` says when its session_end is due; None: none is wanted, or it was made. `has_start`: its
+    session_start was made.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Session(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     started_at_ms: int
     last_at_ms: int
     ends_at_ms: int | None = None
+    has_start: bool = False
 
     @property
     def duration_ms(self) -> int:
@@ -73,9 +78,11 @@ def after(session: Session | None, at_ms: int, rules: SessionRules) -> Session:
     return msgspec.structs.replace(session, last_at_ms=at_ms, ends_at_ms=ends_at_ms)
 
 
-def holds(session: Session, at_ms: int, rules: SessionRules) -> bool:
-    """Whether an event of `at_ms` belongs to it: one from long before its beginning does not."""
-    return at_ms >= session.started_at_ms - rules.timeout_ms
+def holds(session: Session, at_ms: int) -> bool:
+    """Whether an event of `at_ms` belongs to it: one from before its beginning does not, but requests that
+    left together arrive in any order.
+    """
+    return at_ms >= session.started_at_ms - TOGETHER_MS
 
 
 def context_of(session: Session) -> dict[str, Any]:
@@ -102,6 +109,7 @@ def moment_of(
         "timestamp": iso(at_ms),
         "properties": properties,
         "context": {name: like.context[name] for name in COPIED if name in like.context} if like else {},
+        "integrations": like.integrations if like else {},
     }
 
 

@@ -205,6 +205,7 @@ CREATE INDEX events_dead ON events (offset) WHERE drop_reason IN ('schema', 'cus
 CREATE TABLE identities (
     anonymous_id     TEXT PRIMARY KEY,
     user_id          TEXT,                            -- the newest link
+    linked_at_ms     INTEGER NOT NULL,                -- when; 0 = never
     group_id         TEXT,
     vendor_ids       TEXT NOT NULL,                   -- JSON {name: {"value", "setAtMs"}}: vendor_ids.py
     consent          TEXT NOT NULL,                   -- JSON {"choices", "atMs", "olderMs"}: consent.py, State
@@ -243,6 +244,7 @@ CREATE TABLE sessions (
     started_at_ms INTEGER NOT NULL,
     last_at_ms    INTEGER NOT NULL,
     ends_at_ms    INTEGER,                            -- when its session_end is due; none = none is wanted, or it was
+    has_start     INTEGER NOT NULL CHECK (has_start IN (0, 1)), -- its session_start was made
     PRIMARY KEY (pipeline_id, anonymous_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_ending ON sessions (ends_at_ms) WHERE ends_at_ms IS NOT NULL;

@@ -254,3 +254,10 @@ TestLinks = Links.TestCase
 @given(st.text(max_size=30))
 def test_whitespace_and_quotes_around_an_id_change_nothing_of_what_it_is(text: str) -> None:
     assert identity.is_nonsense(f' "{text}" ') == identity.is_nonsense(text)
+
+
+def test_an_identify_that_comes_late_does_not_take_the_visitor_back() -> None:
+    now = identity.after(event("identify", user_id="new"), Known(), at_ms=2_000)
+    late = identity.after(event("identify", user_id="old"), now, at_ms=1_000)
+    assert late.user_id == "new"
+    assert identity.after(event("identify", user_id="next"), late, at_ms=3_000).user_id == "next"

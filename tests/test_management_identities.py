@@ -274,8 +274,8 @@ def test_a_walk_meets_everybody_once(ids: set[str], limit: int) -> None:
     connection.row_factory = sqlite3.Row
     schema = Path(__file__).parents[1] / "schema.sql"
     connection.executescript(schema.read_text(encoding="utf-8"))
-    made = [(one, None, None, "{}", "{}", 0, 0) for one in ids]
-    connection.executemany("INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?, ?)", made)
+    made = [(one, None, 0, None, "{}", "{}", 0, 0) for one in ids]
+    connection.executemany("INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?, ?, ?)", made)
     found: list[str] = []
     after: str | None = ""
     while after is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafly_lite import identity
-from datafly_lite.data_layer import Rules
+from datafly_lite.consent import ConsentSettings
+from datafly_lite.data_layer import DataLayer, RoutingRule, Rules, compiled
 from datafly_lite.events import Envelope, Event, Record
 from datafly_lite.gateway import event_of
 from datafly_lite.identity import Known
 from datafly_lite.processor.explaining import differences
 from datafly_lite.processor.passage import Inputs
-from datafly_lite.processor.runner import process
+from datafly_lite.processor.runner import data_layer, passage_of, process
 from datafly_lite.processor.steps import DATA_LAYER, INTEGRATION
+from datafly_lite.store import data_layers
 from path_kit import ATTACHMENT, PIPELINE, WITHIN, arrival, open_path
 
 ROOT = Path(__file__).parent.parent
@@ -285,3 +288,54 @@ def test_the_documentation_names_every_step_in_its_order() -> None:
     written = (ROOT / "docs" / "processing.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)` \|", written.partition("## Settings")[0], re.MULTILINE)
     assert named == [step.__name__ for step in (*DATA_LAYER, *INTEGRATION)]
+
+
+def test_rules_for_personal_data_reach_what_was_known_before_them() -> None:
+    rules = compiled(
+        msgspec.convert(
+            {"pii_rules": {"hash_fields": ["userId", "traits.email"], "redact_fields": ["traits.phone"]}},
+            DataLayer,
+        ),
+        *(1, ConsentSettings(), 0),
+    )
+    arrived = arrival("m-1", visitor=VISITOR)
+    record = Record(1, PIPELINE, arrived.envelope, arrived.raw, arrived.event)
+    inputs = Inputs(
+        known=Known("jane@x.example"), traits={"email": "jane@x.example", "phone": "+4917012345678"}
+    )
+    event = process(record, inputs, rules, None).event
+    assert event is not None
+    digest = hashlib.sha256(b"jane@x.example").hexdigest()
+    assert (event.user_id, event.context["traits"]) == (digest, {"email": digest})
+
+
+@pytest.mark.anyio
+async def test_what_reached_nobody_takes_no_idempotency_key(data_dir: Path) -> None:
+    config = {
+        "deduplication": {"keys": [{"event": "purchase", "path": "properties.order_id"}]},
+        "routing_rules": [{"condition": "properties.test = TRUE", "action": "drop"}],
+    }
+    orders = [{"order_id": "O-1", "test": True}, {"order_id": "O-1"}, {"order_id": "O-1"}]
+    async with open_path(data_dir) as path:
+        text = msgspec.json.encode(config).decode()
+        await path.store.write(data_layers.add, "data_layers", text, None, 0)
+        await path.configuration.reload()
+        for number, properties in enumerate(orders):
+            await path.send(arrival(f"m-{number}", event="Order Completed", properties=properties))
+        await path.process()
+        rows = await path.rows("SELECT drop_reason FROM events ORDER BY offset")
+        assert [row["drop_reason"] for row in rows] == ["routing", None, "duplicate"]
+
+
+def test_a_rule_that_cannot_be_worked_out_says_so_and_knows_the_time_of_receipt() -> None:
+    conditions = ["properties.count AND TRUE", "NOW() - TO_TIMESTAMP(timestamp) > 3600000"]
+    rules = compiled(
+        DataLayer(routing_rules=tuple(RoutingRule(condition=one, action="drop") for one in conditions)),
+        *(1, ConsentSettings(), 0),
+    )
+    arrived = arrival("m-1", properties={"count": 3}, timestamp="2026-02-20T12:00:00.000Z")
+    record = Record(1, PIPELINE, arrived.envelope, arrived.raw, arrived.event)
+    assert process(record, Inputs(), rules, None).detail == "rule 2: drop"
+    first = msgspec.structs.replace(rules, routing=rules.routing[:1])
+    passed = list(data_layer(passage_of(record, arrived.event, Inputs(), first)))
+    assert passed[-1].detail.startswith("rule 1 could not be worked out: ")

@@ -106,3 +106,12 @@ def test_a_profile_never_outgrows_its_bounds(history: list[dict[str, int]]) -> N
     said = [{name: "é" * size for name, size in sizes.items()} for sizes in history]
     profile = kept(enumerate(said))
     assert len(msgspec.json.encode(profile.traits)) <= MAX_SIZE_BYTES + 1
+
+
+def test_an_event_gets_no_more_than_four_kilobytes_of_traits() -> None:
+    many = {f"trait{number:03}": "x" * 100 for number in range(150)}
+    profile = profiles.merged(Profile(), many, 1)
+    attached = profiles.attached(profile)
+    assert 30 < len(attached) < 40
+    assert len(msgspec.json.encode(attached)) <= profiles.MAX_ATTACHED_BYTES
+    assert list(attached) == sorted(many)[: len(attached)]

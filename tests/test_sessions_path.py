@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from datafly_lite.clock import iso
 from datafly_lite.events import Arrival
+from datafly_lite.gateway import event_of
 from datafly_lite.management.stats import ledger_of
 from datafly_lite.sessions import HOUR_MS, MINUTE_MS
 from datafly_lite.store.ledger import counted
-from path_kit import NOON_MS, PIPELINE
+from path_kit import NOON_MS, PIPELINE, WITHIN
 from processing_kit import HandPath, Setup, open_processing, received
 from test_processing_properties import FAST, FEW, HOOK, arm, disarm, integration
 
@@ -204,14 +205,44 @@ async def test_what_consent_or_the_bot_filter_drops_begins_no_session(data_dir: 
 
 
 @pytest.mark.anyio
-async def test_a_session_that_a_dropped_event_began_is_one_all_the_same(data_dir: Path) -> None:
-    """The visitor was there; that a rule sends the event nowhere is another matter."""
-    rules = {**TRACKED, "routing_rules": [{"condition": "event = 'Seen'", "action": "drop"}]}
+async def test_a_session_that_a_dropped_event_began_starts_with_the_first_that_goes_on(
+    data_dir: Path,
+) -> None:
+    """The visitor was there, but where the event may not go its session_start may not go either."""
+    rules = {**TRACKED, "routing_rules": [{"condition": "event = 'Internal'", "action": "drop"}]}
     async with open_processing(data_dir, Setup(rules, {}, [HOOK])) as path:
-        await process(path, seen(0))
-        reasons = await path.rows("SELECT event, drop_reason FROM events ORDER BY offset")
-        assert [tuple(row.values()) for row in reasons] == [("Seen", "routing"), ("session_start", None)]
-        assert len(await path.rows("SELECT 1 FROM deliveries")) == 1
+        await process(path, seen(0, event="Internal"))
+        await process(path, seen(1), seen(2))
+        rows = await path.rows("SELECT event, drop_reason FROM events ORDER BY offset")
+        found = [tuple(row.values()) for row in rows]
+        assert found == [("Internal", "routing"), ("Seen", None), ("session_start", None), ("Seen", None)]
+        assert len(await path.rows("SELECT 1 FROM deliveries")) == 3
+        [session] = await path.rows("SELECT number, started_at_ms, has_start FROM sessions")
+        assert session == {"number": 1, "started_at_ms": seen(0).envelope.received_at_ms, "has_start": 1}
+
+
+@pytest.mark.anyio
+async def test_an_event_too_deep_to_be_copied_has_a_session_start_without_its_page(data_dir: Path) -> None:
+    """What a batch says for all its events may be as deep as a body; inside another body it is deeper."""
+    page: dict[str, Any] = {}
+    for _ in range(30):
+        page = {"a": page}
+    async with open_processing(data_dir, SETUP) as path:
+        deep = seen(0)
+        shared = msgspec.structs.replace(deep.envelope, shared={"context": {"page": page}})
+        event = event_of(shared, deep.raw, WITHIN)
+        await process(path, msgspec.structs.replace(deep, envelope=shared, event=event))
+        rows = await path.rows("SELECT event, body FROM events ORDER BY offset")
+        assert [row["event"] for row in rows] == ["Seen", "session_start"]
+        assert "page" not in msgspec.json.decode(rows[1]["body"])["context"]
+
+
+@pytest.mark.anyio
+async def test_a_session_start_goes_where_its_sender_let_the_event_go(data_dir: Path) -> None:
+    async with open_processing(data_dir, SETUP) as path:
+        await process(path, seen(0, integrations={"All": False}))
+        rows = await path.rows("SELECT status, reason FROM deliveries ORDER BY offset")
+        assert [tuple(row.values()) for row in rows] == [("dropped", "routing")] * 2
 
 
 @pytest.mark.anyio

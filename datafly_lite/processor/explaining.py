@@ -114,7 +114,9 @@ class Tracer:
             return (StepTrace(name, outcome, outcome, ()) for name, outcome in recorded.items())
         draft = Draft(event=msgspec.structs.replace(passage.event))
         running = integration(passage, self._live.attachment_of(rows.attachment), draft)
-        return _compared(running, recorded, lambda: {"event": draft.event, "payload": draft.payload})
+        steps = _compared(running, recorded, lambda: {"event": draft.event, "payload": draft.payload})
+        # From its first script on they run when the delivery is made, and leave no word before that.
+        return (msgspec.structs.replace(one, recorded=one.recorded or one.outcome) for one in steps)
 
 
 def _rows(connection: sqlite3.Connection, pipeline_id: str, message_id: str) -> Rows | None:

@@ -32,6 +32,11 @@ class Made(NamedTuple):
     envelope: Envelope
     raw: bytes
 
+    def bare(self) -> Made:
+        """The same without its context."""
+        body = {name: one for name, one in msgspec.json.decode(self.raw).items() if name != "context"}
+        return self._replace(raw=encode(body))
+
 
 class Ended(NamedTuple):
     """A session whose end is made, and the event that says so."""
@@ -50,7 +55,13 @@ def session_events(done: Processed, now_ms: int) -> Iterator[Made]:
 
 def ended_session(row: sqlite3.Row, now_ms: int) -> Ended:
     """Of a visitor who did not come back."""
-    session = Session(row["id"], row["number"], row["started_at_ms"], row["last_at_ms"])
+    session = Session(
+        row["id"],
+        row["number"],
+        row["started_at_ms"],
+        row["last_at_ms"],
+        has_start=bool(row["has_start"]),
+    )
     body = sessions.moment_of("session_end", session, row["pipeline_id"], row["anonymous_id"])
     return Ended(
         SessionRow(row["pipeline_id"], row["anonymous_id"], *msgspec.structs.astuple(session)),

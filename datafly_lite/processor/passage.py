@@ -37,8 +37,9 @@ class Passage(msgspec.Struct, kw_only=True):
     `choices` is what the visitor is taken to have agreed to, once put_consent ran. `said`: the event when it
     came as far as its identity, before any script of the user's, so that what it says of its visitor, user
     and group is kept; `traits` are what it says of its user or group. `known`, `consent` and `session` are
-    what is known afterwards. `detail` says more of the last step's outcome. `generated` are
-    bodies of session events that follow from this one.
+    what is known afterwards. `detail` says more of the last step's outcome. `start` is
+    the body of the session_start that follows from this one if it reaches anybody, `generated` are those of
+    all session events that do.
     """
 
     event: Event
@@ -56,6 +57,7 @@ class Passage(msgspec.Struct, kw_only=True):
     consent: consent.State = UNDECIDED
     session: Session | None = None
     detail: str = ""
+    start: dict[str, Any] | None = None
     generated: tuple[tuple[Session, dict[str, Any]], ...] = ()
 
     def put_context(self, values: dict[str, Any]) -> bool:

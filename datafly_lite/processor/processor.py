@@ -16,14 +16,14 @@ import structlog
 
 from datafly_lite import bots, devices
 from datafly_lite.clock import Clock, iso
-from datafly_lite.configuration import Configuration, LiveConfiguration, Pipeline
-from datafly_lite.data_layer import MAX_WINDOW_HOURS, Rules
-from datafly_lite.errors import StorageUnavailable
+from datafly_lite.configuration import Configuration, LiveConfiguration
+from datafly_lite.data_layer import MAX_WINDOW_HOURS
+from datafly_lite.errors import DataflyError, StorageUnavailable
 from datafly_lite.events import Arrival, Envelope, Record
 from datafly_lite.live import Frame, LiveStream
 from datafly_lite.metrics import Metrics
 from datafly_lite.processor import state
-from datafly_lite.processor.generating import ended_session, session_events
+from datafly_lite.processor.generating import Made, ended_session, session_events
 from datafly_lite.processor.passage import Inputs
 from datafly_lite.processor.runner import Processed, process, unreadable
 from datafly_lite.processor.state import Locate, State, nowhere
@@ -135,7 +135,7 @@ class Processor:
                 batch = self._run(records, configuration, after)
             now_ms = self._clock()
             changes = changes_of(batch, before, after, configuration.attachments, now_ms)
-            generated = [self._log.arrival(*one) for done in batch for one in session_events(done, now_ms)]
+            generated = [self._arrival(one) for done in batch for one in session_events(done, now_ms)]
             appended = await self._store.write(self._write, changes, generated)
             self.position = records[-1].offset
             self._processed_until_ms = records[-1].envelope.received_at_ms
@@ -147,15 +147,30 @@ class Processor:
         """The steps of each event, each with what is known after those before it."""
         batch: list[Processed] = []
         for record in records:
-            pipeline = configuration.by_id.get(record.pipeline_id)
-            inputs = known.inputs_of(
-                record, configuration.rules, pipeline.name if pipeline else "", self._locate
-            )
-            done = _guarded(record, inputs, configuration.rules, pipeline)
-            if done.passage is not None:
-                known.take(record, done.passage)
-            batch.append(done)
+            try:
+                batch.append(self._run_one(record, configuration, known))
+            except Exception as error:
+                # One event that a step stumbles over must not keep all the others waiting.
+                log_.exception("a step failed on an event", offset=record.offset, pipeline=record.pipeline_id)
+                words = f"a step failed: {type(error).__name__}"
+                batch.append(unreadable(record, configuration.rules, Inputs(), "step", words))
         return batch
+
+    def _run_one(self, record: Record, configuration: Configuration, known: State) -> Processed:
+        pipeline = configuration.by_id.get(record.pipeline_id)
+        inputs = known.inputs_of(record, configuration.rules, pipeline.name if pipeline else "", self._locate)
+        done = process(record, inputs, configuration.rules, pipeline)
+        if done.passage is not None:
+            known.take(record, done.passage, done.reason)
+        return done
+
+    def _arrival(self, made: Made) -> Arrival:
+        """A session event copies what its visitor's event says of page and place: that may be too much."""
+        try:
+            return self._log.arrival(*made)
+        except DataflyError as error:
+            log_.warning("a session event goes without its page", error=str(error))
+            return self._log.arrival(*made.bare())
 
     def _write(
         self, connection: sqlite3.Connection, changes: Changes, generated: Sequence[Arrival]
@@ -240,12 +255,3 @@ def _load_tables() -> None:
     """Those of browsers and crawlers take a tenth of a second: the first event must not wait for them."""
     devices.describe("Mozilla/5.0")
     bots.known_bot("Mozilla/5.0")
-
-
-def _guarded(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | None) -> Processed:
-    """One event that a step stumbles over must not keep all the others waiting: it is dropped and seen."""
-    try:
-        return process(record, inputs, rules, pipeline)
-    except Exception as error:
-        log_.exception("a step failed on an event", offset=record.offset, pipeline=record.pipeline_id)
-        return unreadable(record, rules, inputs, "step", f"a step failed: {type(error).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+import structlog
 
 from datafly_lite.clock import ms_of
 from datafly_lite.configuration import Attachment, Pipeline
@@ -18,6 +19,8 @@ OK = "ok"
 CHANGED = "changed"
 DROP = "drop:"
 FAIL = "fail"
+
+log = structlog.get_logger(__name__)
 
 
 class Passed(msgspec.Struct, frozen=True):
@@ -66,10 +69,19 @@ def process(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | N
         return unreadable(record, rules, inputs, "read", record.error)
     passage = passage_of(record, record.event, inputs, rules)
     passed = list(data_layer(passage))
-    reason, detail = _end(passed)
+    reason, detail = end_of(passed)
+    if reason is None:
+        _start_session(passage)
     attachments = pipeline.attachments if pipeline is not None and reason is None else ()
     fanouts = tuple(_fanout(passage, one) for one in attachments if one.enabled)
     return Processed(record, rules, passage, inputs, reason, detail, words(passed), fanouts)
+
+
+def _start_session(passage: Passage) -> None:
+    """A session_start follows from the first event of a session that reaches anybody."""
+    if passage.start is not None and passage.session is not None:
+        passage.session = msgspec.structs.replace(passage.session, has_start=True)
+        passage.generated = (*passage.generated, (passage.session, passage.start))
 
 
 def passage_of(record: Record, event: Event, inputs: Inputs, rules: Rules) -> Passage:
@@ -111,8 +123,14 @@ def data_layer(passage: Passage) -> Iterator[Passed]:
             return
 
 
-def integration(passage: Passage, attachment: Attachment, draft: Draft) -> Iterator[Passed]:
-    """Run one integration's steps, and those of its revision on `draft`, up to the first drop or failure."""
+def integration(
+    passage: Passage, attachment: Attachment, draft: Draft, *, with_scripts: bool = True
+) -> Iterator[Passed]:
+    """Run one integration's steps, and those of its revision on `draft`, up to the first drop or failure.
+
+    Without scripts it ends before the first of its JavaScript, which delivery runs: one integration's slow
+    script must not keep the events of all others waiting.
+    """
     for step in INTEGRATION:
         passage.detail = ""
         result = step(passage, attachment)
@@ -122,7 +140,7 @@ def integration(passage: Passage, attachment: Attachment, draft: Draft) -> Itera
     if attachment.engine_error:
         yield Passed("steps", FAIL, attachment.engine_error)
     elif attachment.engine is not None:
-        for ran in attachment.engine.run(draft, moment_of(passage.event)):
+        for ran in attachment.engine.run(draft, moment_of(passage.event), with_scripts=with_scripts):
             outcome = DROP + DropReason.FILTER if ran.outcome == "drop" else ran.outcome
             yield Passed(ran.name, outcome, ran.detail)
 
@@ -138,9 +156,15 @@ def words(passed: list[Passed]) -> str:
 
 
 def _fanout(passage: Passage, attachment: Attachment) -> Fanout:
+    """An integration that stumbles hurts no other: its delivery stumbles too, and is parked and explained."""
     draft = Draft(event=msgspec.structs.replace(passage.event))
-    passed = list(integration(passage, attachment, draft))
-    reason, detail = _end(passed)
+    passed: list[Passed] = []
+    try:
+        passed.extend(integration(passage, attachment, draft, with_scripts=False))
+    except Exception:
+        log.exception("an integration's steps failed on an event", attachment=attachment.id)
+        passed.append(Passed("steps", FAIL))
+    reason, detail = end_of(passed)
     return Fanout(attachment, reason, detail, words(passed))
 
 
@@ -150,7 +174,8 @@ def _passed(name: str, result: bool | DropReason, detail: str) -> Passed:
     return Passed(name, CHANGED if result else OK, detail)
 
 
-def _end(passed: list[Passed]) -> tuple[DropReason | None, str]:
+def end_of(passed: list[Passed]) -> tuple[DropReason | None, str]:
+    """Why the last step ended the way, and more of it; None and nothing where none did."""
     last = passed[-1] if passed else Passed("", OK)
     if not last.outcome.startswith(DROP):
         return None, ""

@@ -14,7 +14,7 @@ import msgspec
 
 from datafly_lite import consent, identity, pii, profiles
 from datafly_lite.data_layer import Rules
-from datafly_lite.events import Event, Record
+from datafly_lite.events import DropReason, Event, Record
 from datafly_lite.identity import Known
 from datafly_lite.processor.passage import Inputs, Passage, address_of
 from datafly_lite.profiles import Profile
@@ -103,10 +103,11 @@ class State(msgspec.Struct):
                 return offset
         return None
 
-    def take(self, record: Record, passage: Passage) -> None:
-        """What is known after one event."""
-        if passage.said is not None:
+    def take(self, record: Record, passage: Passage, reason: DropReason | None) -> None:
+        """What is known after one event, which was dropped for all integrations if there is a `reason`."""
+        if reason is None:  # what reached nobody must not stand in the way of what is sent again
             self._take_keys(record, passage)
+        if passage.said is not None:
             self._take_traits(record, passage.said, passage)
             self._take_alias(record, passage.said, passage)
         visitor = visitor_of(record)
@@ -209,12 +210,19 @@ def _ids(event: Event, rules: Rules) -> tuple[str | None, str | None]:
 
 
 def _visitor(row: sqlite3.Row) -> Visitor:
-    known = Known(row["user_id"], row["group_id"], decode_vendor_ids(row["vendor_ids"]))
+    known = Known(row["user_id"], row["group_id"], decode_vendor_ids(row["vendor_ids"]), row["linked_at_ms"])
     return Visitor(known, decode_consent(row["consent"]), row["first_seen_at_ms"], row["last_seen_at_ms"])
 
 
 def _session(row: sqlite3.Row) -> Session:
-    return Session(row["id"], row["number"], row["started_at_ms"], row["last_at_ms"], row["ends_at_ms"])
+    return Session(
+        row["id"],
+        row["number"],
+        row["started_at_ms"],
+        row["last_at_ms"],
+        row["ends_at_ms"],
+        bool(row["has_start"]),
+    )
 
 
 def _profile(row: sqlite3.Row) -> Profile:

@@ -19,7 +19,7 @@ from datafly_lite.configuration import Attachment
 from datafly_lite.engine_scripts import run_script, script_words
 from datafly_lite.errors import ScriptError, StepFailed
 from datafly_lite.events import DropReason, Event
-from datafly_lite.expressions import Expression, Scope
+from datafly_lite.expressions import Scope
 from datafly_lite.processor.describing import put_campaign, put_client, put_device, put_geo, put_page
 from datafly_lite.processor.passage import Passage, is_visitors_own
 from datafly_lite.vendors import VENDORS
@@ -124,23 +124,15 @@ def put_session(passage: Passage) -> bool:
     if not event.anonymous_id or passage.is_bot:
         return False
     session = passage.session = sessions.after(before, passage.at_ms, rules)
-    if not sessions.holds(session, passage.at_ms, rules):
+    if not sessions.holds(session, passage.at_ms):
         return False
     is_changed = passage.put_context({"session": sessions.context_of(session)})
-    if before is None or before.id != session.id:
-        passage.generated = tuple(_session_events(passage, before, session))
+    about = (passage.pipeline_id, event.anonymous_id)
+    if before is not None and before.id != session.id and before.ends_at_ms is not None:
+        passage.generated = ((before, sessions.moment_of("session_end", before, *about)),)
+    if rules.track_session_start and not session.has_start:
+        passage.start = sessions.moment_of("session_start", session, *about, event)
     return is_changed
-
-
-def _session_events(passage: Passage, before: sessions.Session | None, session: sessions.Session) -> Any:
-    visitor = passage.event.anonymous_id or ""
-    if before is not None and before.ends_at_ms is not None:
-        yield before, sessions.moment_of("session_end", before, passage.pipeline_id, visitor)
-    if passage.rules.data_layer.session.track_session_start:
-        yield (
-            session,
-            sessions.moment_of("session_start", session, passage.pipeline_id, visitor, passage.event),
-        )
 
 
 def put_identity(passage: Passage) -> bool:
@@ -165,6 +157,11 @@ def _identify(passage: Passage) -> bool:
     event.vendor_ids = vendor_ids.current(passage.known.vendor_ids, passage.at_ms)
     if event.user_id and passage.inputs.traits:
         event.context = {**event.context, "traits": {**passage.inputs.traits, **own}}
+    rules = passage.rules.data_layer.pii_rules
+    if rules.hash_fields or rules.redact_fields or rules.auto_detect != "off":
+        pii.protect(
+            event, rules
+        )  # what is known may be from before these rules; what is hashed stays as it is
     return before != (event.user_id, event.group_id, event.vendor_ids, event.context)
 
 
@@ -185,7 +182,11 @@ def run_custom_js(passage: Passage) -> bool | DropReason:
     event = passage.event
     try:
         after = run_script(
-            script, event, _script_context(passage), seed=event.message_id, now_ms=passage.at_ms
+            script,
+            event,
+            _script_context(passage),
+            seed=event.message_id,
+            now_ms=passage.envelope.received_at_ms,
         )
     except (ScriptError, StepFailed) as error:
         passage.detail = script_words(error) if isinstance(error, ScriptError) else str(error)
@@ -203,27 +204,24 @@ def route(passage: Passage) -> bool | DropReason:
     """The first rule whose condition holds decides (4.1, step 11)."""
     if not passage.rules.routing:
         return False
-    scope = Scope(passage.event, {}, None, passage.at_ms)
+    scope = Scope(passage.event, {}, None, passage.envelope.received_at_ms)
     for number, (condition, action) in enumerate(passage.rules.routing, 1):
-        if _holds(condition, scope):
+        try:
+            holds = condition.evaluate(scope) is True
+        except StepFailed as error:  # what cannot be answered for this event does not hold
+            passage.detail = f"rule {number} could not be worked out: {error}"
+            continue
+        if holds:
             passage.detail = f"rule {number}: {action}"
             return DropReason.ROUTING if action == "drop" else False
     return False
-
-
-def _holds(condition: Expression, scope: Scope) -> bool:
-    """A condition that cannot be answered for this event does not hold."""
-    try:
-        return condition.evaluate(scope) is True
-    except StepFailed:
-        return False
 
 
 def _script_context(passage: Passage) -> dict[str, Any]:
     """What a script may know beside the event; it can change none of it."""
     return {
         "pipeline": {"id": passage.pipeline_id, "name": passage.inputs.pipeline},
-        "now": iso(passage.at_ms),
+        "now": iso(passage.envelope.received_at_ms),
     }
 
 

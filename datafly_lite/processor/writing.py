@@ -8,7 +8,6 @@ import msgspec
 
 from datafly_lite import __version__, consent
 from datafly_lite.configuration import Attachment
-from datafly_lite.data_layer import Rules
 from datafly_lite.events import DeliveryStatus, encode_event
 from datafly_lite.processor.runner import Fanout, Processed
 from datafly_lite.processor.state import State, Visitor, visitor_of
@@ -94,7 +93,9 @@ def _visitors(before: State, after: State) -> VisitorChanges:
             if one is not before.profiles.get(key)
         ],
         sessions=[
-            SessionRow(*key, one.id, one.number, one.started_at_ms, one.last_at_ms, one.ends_at_ms)
+            SessionRow(
+                *key, one.id, one.number, one.started_at_ms, one.last_at_ms, one.ends_at_ms, one.has_start
+            )
             for key, one in after.sessions.items()
             if one is not before.sessions.get(key)
         ],
@@ -107,6 +108,7 @@ def _identity(anonymous_id: str, visitor: Visitor) -> IdentityRow:
     return IdentityRow(
         anonymous_id,
         known.user_id,
+        known.linked_at_ms,
         known.group_id,
         _text(known.vendor_ids),
         _text(visitor.consent),
@@ -133,15 +135,14 @@ def _consent_change(done: Processed, attachments: Mapping[str, Attachment]) -> I
         choices=_text(after.choices),
         at_ms=passage.at_ms,
         withdrawn=", ".join(sorted(withdrawn)),
-        attachment_ids=tuple(_silenced(after, done.rules, attachments)) if withdrawn else (),
+        attachment_ids=tuple(_silenced(after, attachments)) if withdrawn else (),
     )
 
 
-def _silenced(after: consent.State, rules: Rules, attachments: Mapping[str, Attachment]) -> Iterator[str]:
-    """Who may no longer send for the visitor: all, where an event of now would be dropped for all alike."""
-    is_dropped = consent.outcome(after.choices, rules.consent)[0] == "drop"
+def _silenced(after: consent.State, attachments: Mapping[str, Attachment]) -> Iterator[str]:
+    """Who may no longer send for the visitor."""
     for one in attachments.values():
-        if is_dropped or consent.refused(after.choices, one.consent_categories):
+        if consent.refused(after.choices, one.consent_categories):
             yield one.id
 
 

@@ -159,7 +159,10 @@ def unlink(connection: sqlite3.Connection, anonymous_id: str, user_id: str, now_
         (now_ms, anonymous_id, user_id),
     ).rowcount
     connection.execute(
-        "UPDATE identities SET user_id = NULL, group_id = NULL WHERE anonymous_id = ? AND user_id = ? AND ?",
+        """
+        UPDATE identities SET user_id = NULL, linked_at_ms = 0, group_id = NULL
+         WHERE anonymous_id = ? AND user_id = ? AND ?
+        """,
         (anonymous_id, user_id, is_linked),
     )
     return bool(is_linked)

@@ -31,6 +31,7 @@ class IdentityRow(NamedTuple):
 
     anonymous_id: str
     user_id: str | None
+    linked_at_ms: int
     group_id: str | None
     vendor_ids: str
     consent: str
@@ -66,6 +67,7 @@ class SessionRow(NamedTuple):
     started_at_ms: int
     last_at_ms: int
     ends_at_ms: int | None
+    has_start: bool
 
 
 class VisitorChanges(NamedTuple):
@@ -110,7 +112,7 @@ def _among(
 def write(connection: sqlite3.Connection, changes: VisitorChanges) -> None:
     """Rows as they are after the batch; of a link the first event, unless it was undone meanwhile."""
     connection.executemany(
-        "INSERT OR REPLACE INTO identities VALUES (?, ?, ?, ?, ?, ?, ?)", changes.identities
+        "INSERT OR REPLACE INTO identities VALUES (?, ?, ?, ?, ?, ?, ?, ?)", changes.identities
     )
     connection.executemany(
         """
@@ -122,7 +124,9 @@ def write(connection: sqlite3.Connection, changes: VisitorChanges) -> None:
         changes.links,
     )
     connection.executemany("INSERT OR REPLACE INTO profiles VALUES (?, ?, ?, ?)", changes.profiles)
-    connection.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", changes.sessions)
+    connection.executemany(
+        "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", changes.sessions
+    )
     connection.executemany("INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?)", changes.keys)
 
 
