@@ -67,9 +67,17 @@ STRIPPED = (
     "context.ip",
     "context.externalIds",
     "context.groupId",
+    "context.integrations",
     "context.device.id",
+    "context.device.sdk_id",
     "context.device.advertisingId",
+    "context.device.advertising_id",
+    "context.device.idfa",
+    "context.device.idfv",
     "context.device.token",
+    "context.device.cookie",
+    "context.advertising_id",
+    "context.idfv",
 )
 
 HASHED = re.compile(r"[0-9a-fA-F]{64}")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafly_lite import identity
+from datafly_lite import identity, vendor_ids
 from datafly_lite.consent import ConsentSettings
 from datafly_lite.data_layer import DataLayer, RoutingRule, Rules, compiled
 from datafly_lite.events import Envelope, Event, Record
@@ -339,3 +339,20 @@ def test_a_rule_that_cannot_be_worked_out_says_so_and_knows_the_time_of_receipt(
     first = msgspec.structs.replace(rules, routing=rules.routing[:1])
     passed = list(data_layer(passage_of(record, arrived.event, Inputs(), first)))
     assert passed[-1].detail.startswith("rule 1 could not be worked out: ")
+
+
+def test_what_is_stripped_holds_no_vendors_id_any_more() -> None:
+    context = {
+        "consent": {"marketing": False},
+        "page": {"url": "https://shop.example/?gclid=Cj0KCQiAxyz12345678&c=red"},
+        "device": {"cookie": {"_ga": "GA1.2.1234567.1690000000"}, "idfa": "id", "model": "Pixel"},
+        "integrations": {"facebook": {"fbp": "fb.1.1700000000000.1234567890"}},
+        "externalIds": [{"type": "ga_client_id", "id": "1.2"}],
+    }
+    settings = ConsentSettings(required_categories=["marketing"], on_refused="strip")
+    arrived = arrival("m-1", visitor=VISITOR, context=context, userId="u-1")
+    record = Record(1, PIPELINE, arrived.envelope, arrived.raw, arrived.event)
+    event = process(record, Inputs(), compiled(DataLayer(), 0, settings, 1), None).event
+    assert event is not None
+    assert (event.user_id, event.vendor_ids, vendor_ids.found(event, {}, 0)) == (None, {}, {})
+    assert event.context["device"]["model"] == "Pixel"
