@@ -52,8 +52,9 @@ format: install ## Format and mend what ruff can mend
 bench: install ## Events a second, latency, CPU and memory, beside a null handler
 	.venv/bin/python tests/bench.py
 
-crash: install ## Two hundred rounds of load, kill -9 and restart
+crash: install ## Two hundred rounds of load, kill -9 and restart; then fifty with consent, bots, scripts and failures
 	.venv/bin/python tests/crash.py --rounds 200
+	.venv/bin/python tests/crash.py --mix --rounds 50
 
 lock: install ## Write .ci/requirements.lock anew from pyproject.toml (LOCK_FLAGS=--upgrade for newer releases)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
