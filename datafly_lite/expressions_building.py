@@ -10,11 +10,13 @@ from lark import Token, Tree
 
 from datafly_lite.errors import ExpressionError, StepFailed
 from datafly_lite.events import Event
-from datafly_lite.expressions_functions import FUNCTIONS, Function, call
+from datafly_lite.expressions_calling import call
+from datafly_lite.expressions_functions import FUNCTIONS, Function
 from datafly_lite.expressions_patterns import like, matcher
 from datafly_lite.expressions_values import (
     COMPARISONS,
     LARGEST_WHOLE,
+    UNUSABLE,
     Run,
     Scope,
     calculate,
@@ -25,6 +27,7 @@ from datafly_lite.expressions_values import (
     same,
     starts,
     truth,
+    unusable,
 )
 from datafly_lite.paths import ATTRIBUTES, MISSING, Path, parse, read
 
@@ -77,6 +80,8 @@ def _folded(tree: Tree[Token], run: Run) -> Part:
         value = run(NOWHERE)
     except StepFailed as error:
         raise ExpressionError(str(error), _position(tree)) from None
+    except UNUSABLE as error:
+        raise ExpressionError(str(unusable(error)), _position(tree)) from None
     return Part(lambda _: value, True)
 
 

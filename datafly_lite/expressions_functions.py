@@ -17,6 +17,7 @@ import msgspec
 
 from datafly_lite.errors import StepFailed
 from datafly_lite.expressions_values import (
+    UNUSABLE,
     Run,
     Scope,
     bounded,
@@ -27,6 +28,7 @@ from datafly_lite.expressions_values import (
     same,
     text_of,
     truth,
+    unusable,
 )
 from datafly_lite.paths import kind
 
@@ -175,7 +177,7 @@ def _digest(name: str) -> Callable[[Any], str]:
 def _round(number: Any, digits: Any = 0) -> float:
     if not 0 <= _whole(digits) <= MOST_DIGITS:
         raise StepFailed(f"the digits are 0 to {MOST_DIGITS}")
-    return bounded(rounded(_number(number), _whole(digits)))
+    return rounded(_number(number), _whole(digits))
 
 
 def _numbers(values: Any, field: Any = None) -> list[float]:
@@ -186,7 +188,11 @@ def _numbers(values: Any, field: Any = None) -> list[float]:
 
 def _sum(values: Any, field: Any = None) -> float:
     numbers = _numbers(values, field)
-    return bounded(math.fsum(numbers) if any(isinstance(one, float) for one in numbers) else sum(numbers))
+    try:
+        total = math.fsum(numbers) if any(isinstance(one, float) for one in numbers) else sum(numbers)
+    except (OverflowError, ValueError):
+        raise StepFailed("the sum is too large a number") from None
+    return bounded(total)
 
 
 def _least(values: Any, field: Any = None) -> float | None:
@@ -233,8 +239,8 @@ def _parse_json(text: Any) -> Any:
 def _to_json(value: Any) -> str:
     try:
         return fitting(msgspec.json.encode(value).decode())
-    except RecursionError:
-        raise StepFailed("the value is nested too deeply") from None
+    except UNUSABLE as error:
+        raise unusable(error) from None
 
 
 # ── Time ─────────────────────────────────────────────────────────────────────────────────────
@@ -373,21 +379,3 @@ FUNCTIONS: dict[str, Function] = {
         Function("MAP(list, field)", "a list of one field of its objects", _mapped, 2, 2),
     )
 }
-
-
-def call(function: Function, arguments: Sequence[Run]) -> Run:
-    """The function over its arguments; what fails says in which function."""
-    if function.build is not None:
-        return function.build(arguments)
-    wanted, name, takes_null = function.call, function.name, function.takes_null
-
-    def run(scope: Scope) -> Any:
-        values = [argument(scope) for argument in arguments]
-        if None in values and not takes_null:
-            return None
-        try:
-            return wanted(*values)  # type: ignore[misc]
-        except StepFailed as error:
-            raise StepFailed(f"{name}: {error}") from None
-
-    return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 import msgspec
@@ -20,6 +20,13 @@ from datafly_lite.paths import kind
 LONGEST_TEXT_CHARS = 65_536
 LARGEST_WHOLE = 2**63
 """Beyond it neither SQLite nor every vendor keeps a whole number exactly."""
+
+
+EXACT = Context(prec=400)
+"""Digits enough for the largest float with those behind its point; of themselves decimals have 28."""
+
+UNUSABLE = (ArithmeticError, ValueError, RecursionError)
+"""What Python itself raises for a value that is too large, too deep or no Unicode: to a step, StepFailed."""
 
 
 class Scope(msgspec.Struct):
@@ -105,7 +112,8 @@ def truth(value: Any, what: str) -> bool:
 
 def bounded(value: float) -> float:
     """The number itself. Raises StepFailed for what JSON and SQLite cannot hold."""
-    if not math.isfinite(value) or (isinstance(value, int) and abs(value) >= LARGEST_WHOLE):
+    is_whole = isinstance(value, int)
+    if (is_whole and abs(value) >= LARGEST_WHOLE) or (not is_whole and not math.isfinite(value)):
         raise StepFailed("the result is too large a number")
     return value
 
@@ -170,9 +178,13 @@ def negative(value: Any) -> Any:
 
 
 def rounded(value: float, digits: int) -> float:
-    """Half away from zero, as money is: 2.5 -> 3, 1.005 to two digits -> 1.01."""
-    exact = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    return float(exact) if digits > 0 and isinstance(value, float) else int(exact)
+    """Half away from zero, as money is: 2.5 -> 3, 1.005 to two digits -> 1.01. Raises StepFailed for a
+    number that is too large.
+    """
+    if isinstance(value, int):
+        return bounded(value)
+    exact = Decimal(repr(bounded(value))).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, EXACT)
+    return float(exact) if digits > 0 else bounded(int(exact))
 
 
 # ── Text ─────────────────────────────────────────────────────────────────────────────────────
@@ -201,6 +213,15 @@ def text_of(value: Any) -> str | None:
     if is_number(value):
         return repr(value)
     raise StepFailed(f"{kind(value)} has no text; TO_JSON writes it")
+
+
+def unusable(error: Exception) -> StepFailed:
+    """One of UNUSABLE in words, without the value."""
+    if isinstance(error, UnicodeError):
+        return StepFailed("the text holds half a character")
+    if isinstance(error, RecursionError):
+        return StepFailed("the value is nested too deeply")
+    return StepFailed("the value is too large or cannot be worked with")
 
 
 def joined(values: Sequence[Any]) -> str | None:
