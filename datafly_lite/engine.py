@@ -27,6 +27,7 @@ from datafly_lite.engine_steps import TYPES, AnyStep, CustomJs, OnError, StepRun
 from datafly_lite.errors import AdminError, ScriptError, StepFailed
 from datafly_lite.event_names import canonical, snake
 from datafly_lite.events import Event
+from datafly_lite.expressions_values import UNUSABLE, unusable
 
 __all__ = ["Draft", "Engine", "Moment", "Ran", "compile_engine", "event_id"]
 
@@ -92,6 +93,8 @@ def _run(step: Step, draft: Draft, moment: Moment) -> Ran:
         return Ran(step.name, step.on_error, f"{step.label}: {error}")
     except ScriptError as error:
         return Ran(step.name, step.on_error, f"{step.label}: {script_words(error)}")
+    except UNUSABLE as error:
+        return Ran(step.name, step.on_error, f"{step.label}: {unusable(error)}")
     if isinstance(after, str):
         return Ran(step.name, "drop", f"{step.label}: {after}")
     ran = Ran(step.name, "ok" if is_same else "changed")

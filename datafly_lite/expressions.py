@@ -14,7 +14,7 @@ from lark import Lark, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from datafly_lite.errors import ExpressionError
 from datafly_lite.expressions_building import Builder
-from datafly_lite.expressions_values import Run, Scope, truth
+from datafly_lite.expressions_values import UNUSABLE, Run, Scope, truth, unusable
 
 __all__ = ["Expression", "Scope", "compile_expression"]
 
@@ -122,11 +122,14 @@ class Expression(NamedTuple):
 
     def evaluate(self, scope: Scope) -> Any:
         """Its value; what is missing is None. Raises StepFailed where a value cannot be used."""
-        return self.run(scope)
+        try:
+            return self.run(scope)
+        except UNUSABLE as error:
+            raise unusable(error) from None
 
     def test(self, scope: Scope) -> bool:
         """As a condition: NULL is false. Raises StepFailed for what is neither true nor false."""
-        return truth(self.run(scope), "a condition")
+        return truth(self.evaluate(scope), "a condition")
 
 
 @lru_cache(maxsize=4096)
