@@ -15,7 +15,7 @@ import msgspec
 from datafly_lite import bots, expressions, paths, pii, scripting
 from datafly_lite.bots import BotFiltering
 from datafly_lite.consent import ConsentSettings
-from datafly_lite.errors import ExpressionError, ScriptError
+from datafly_lite.errors import ExpressionError, ScriptEngineUnavailable, ScriptError
 from datafly_lite.event_names import canonical
 from datafly_lite.events import Event
 from datafly_lite.expressions import Expression
@@ -161,7 +161,10 @@ def _script_problems(custom_js: CustomJs) -> Iterator[Problem]:
             yield "custom_js.code", "is required while the script is enabled"
         return
     try:
-        scripting.compile_script(custom_js.code)
+        with scripting.checking():
+            scripting.compile_script(custom_js.code)
+    except ScriptEngineUnavailable as error:
+        yield "custom_js.code", str(error)
     except ScriptError as error:
         yield "custom_js.code", f"{error}, in line {error.line:,}" if error.line else str(error)
 

@@ -13,6 +13,7 @@ DataflyError
 │   └── StepFailed          likewise: a step of the integration's own failed
 ├── ExpressionError         tell the user: an expression or a path cannot be read
 ├── ScriptError             tell the user: JavaScript cannot be read, or failed on an event
+├── ScriptEngineUnavailable  come again later: no JavaScript can be run or tried now, whatever it says
 ├── AddressRefused          give up on one delivery: the address is not allowed
 ├── VendorUnreachable       try one delivery again: no answer came
 └── BuildError              tell the user: a collector could not be built
@@ -167,6 +168,14 @@ class ScriptError(DataflyError):
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
         self.line = line
+
+
+class ScriptEngineUnavailable(DataflyError):
+    """JavaScript cannot be run now, for no reason of the script's; the same call may work later."""
+
+    def __init__(self, why: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(f"JavaScript cannot be tried now: {why}")
+        self.retry_after_s = retry_after_s
 
 
 class AddressRefused(DataflyError):

@@ -7,29 +7,30 @@ is chance: the same arguments give the same result.
 
 Numbers are JavaScript's: whole ones beyond 2**53 come back rounded, also where the script did not touch them.
 
-The engine is a process beside the server (scripting_engine.py says why), started by the first script and
-ended with the server; one call at a time, from any thread. A call blocks: keep it off the event loop.
+Each purpose has an engine of its own, a process beside the server (scripting_process.py): what tries a
+script, or sends late, keeps no event waiting. A call blocks: keep it off the event loop.
+
+What is wrong with a script is a ScriptError. What keeps any script from running is ScriptEngineUnavailable,
+which no `on_error` catches: whoever meets it comes again later.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from datafly_lite import scripting_wire as wire
-from datafly_lite.errors import ScriptError
+from datafly_lite.errors import ScriptEngineUnavailable, ScriptError
+from datafly_lite.scripting_process import Engine
 
 LARGEST_SOURCE_BYTES = 64 * 1024
 LARGEST_RESULT_BYTES = 256 * 1024
@@ -37,19 +38,39 @@ DEEPEST = 64
 """Levels of a result: what the gateway takes (settings: max_json_depth) fits in with room to spare."""
 
 LONGEST_MESSAGE_CHARS = 500
-ANSWERED_WITHIN_S = 10.0
-"""An engine that is silent for so long, though its own timer ends it much earlier, is stopped."""
+LONGEST_CHECKS_S = 5.0
+"""For all scripts of one save: each of them may take as long as a script may, and a new engine after it."""
 
-START = "from datafly_lite.scripting_engine import serve; serve()"
 FRAME = re.compile(r"(?:(?P<function>\S+) \()?<input>:(?P<line>[0-9]{1,9})")
 
-CRASHES = {
-    -signal.SIGPROF: wire.TOO_LONG,
-    -signal.SIGSEGV: f"it crashed the engine: most likely {wire.TOO_MUCH}",
-    -signal.SIGABRT: f"it crashed the engine: most likely {wire.TOO_MUCH}",
-    -signal.SIGBUS: f"it crashed the engine: most likely {wire.TOO_MUCH}",
-}
-"""How the engine ended -> what its script did. Any other end is not the script's doing."""
+DATA_LAYER, DELIVERIES, TRIALS, CHECKS = Engine(), Engine(), Engine(), Engine()
+"""Who asks: the processor, delivery, dry runs and traces, and whoever saves or loads a script."""
+
+for _engine in (DATA_LAYER, DELIVERIES, TRIALS, CHECKS):
+    atexit.register(_engine.close)
+
+_asked: ContextVar[Engine] = ContextVar("asked", default=DELIVERIES)
+_checked_until_s: ContextVar[float | None] = ContextVar("checked_until_s", default=None)
+
+
+@contextlib.contextmanager
+def asking(engine: Engine) -> Iterator[None]:
+    """All that runs within, also in threads that are begun there, asks this engine."""
+    before = _asked.set(engine)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+@contextlib.contextmanager
+def checking() -> Iterator[None]:
+    """One save: each script that is compiled within must have been tried, all in LONGEST_CHECKS_S."""
+    before = _checked_until_s.set(time.monotonic() + LONGEST_CHECKS_S)
+    try:
+        yield
+    finally:
+        _checked_until_s.reset(before)
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -60,8 +81,12 @@ class Script(msgspec.Struct, frozen=True):
     def run(
         self, event: dict[str, Any], context: dict[str, Any], *, seed: str, now_ms: int
     ) -> dict[str, Any] | None:
-        """What process() makes of the event; None to drop it. Raises ScriptError."""
-        reply = ENGINE.ask(
+        """What process() makes of the event; None to drop it.
+
+        Raises ScriptError and ScriptEngineUnavailable.
+        """
+        reply = _ask(
+            _asked.get(),
             wire.RUN,
             self.code.encode(),
             _chance(seed, now_ms),
@@ -72,7 +97,11 @@ class Script(msgspec.Struct, frozen=True):
 
 
 def compile_script(code: str) -> Script:
-    """Read the source, and run its top level once. Raises ScriptError with the line to look at."""
+    """Read the source, and run its top level once. Raises ScriptError with the line to look at.
+
+    Within `checking`, raises ScriptEngineUnavailable where it cannot be tried. Elsewhere it was tried before,
+    and whoever runs it learns whether it can be run now.
+    """
     if "\0" in code:
         line = code[: code.index("\0")].count("\n") + 1
         raise ScriptError("the source holds a NUL character", line)
@@ -84,8 +113,30 @@ def compile_script(code: str) -> Script:
         ) from None
     if len(source) > LARGEST_SOURCE_BYTES:
         raise ScriptError(f"the source has {len(source):,} bytes; at most {LARGEST_SOURCE_BYTES:,} are taken")
-    ENGINE.ask(wire.CHECK, source, _chance("", 0))
+    _try(source)
     return Script(code)
+
+
+def _try(source: bytes) -> None:
+    until_s = _checked_until_s.get()
+    if until_s is not None and time.monotonic() > until_s:
+        raise ScriptError(
+            f"it was not tried: the scripts before it took {LONGEST_CHECKS_S:.0f} s; "
+            "write fewer, or quicker ones"
+        )
+    try:
+        _ask(CHECKS, wire.CHECK, source, _chance("", 0))
+    except ScriptEngineUnavailable:
+        if until_s is not None:
+            raise
+
+
+def _ask(engine: Engine, *parts: bytes) -> list[bytes]:
+    """The engine's reply to one call; an error of the script's is raised as ScriptError."""
+    reply = engine.ask(*parts)
+    if reply[0] == wire.ERROR:
+        raise _error(reply[1].decode(), reply[2].decode())
+    return reply
 
 
 def _chance(seed: str, now_ms: int) -> bytes:
@@ -128,88 +179,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
-class Engine:
-    """The process that runs scripts: started when it is first asked, and again after each end."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: socket.socket | None = None
-
-    def ask(self, *parts: bytes) -> list[bytes]:
-        """The engine's reply to one call; an error of the script's is raised as ScriptError."""
-        with self._lock:
-            # A second try for what is no script's doing: somebody ended the process.
-            reply = self._try(parts) or self._try(parts)
-        if reply is None:
-            raise ScriptError("the script engine was ended from outside: is the machine out of memory?")
-        if reply[0] == wire.ERROR:
-            raise _error(reply[1].decode(), reply[2].decode())
-        return reply
-
-    def close(self) -> None:
-        """End the process. The next call starts another."""
-        with self._lock:
-            self._stop()
-
-    def _try(self, parts: tuple[bytes, ...]) -> list[bytes] | None:
-        """None where the process ended for no reason of the script's."""
-        try:
-            connection = self._started()
-        except OSError as error:
-            raise ScriptError(f"the script engine cannot be started: {error}") from None
-        try:
-            wire.send(connection, *parts)
-            return wire.receive(connection)
-        except (EOFError, OSError):
-            ended = self._stop()
-            return [wire.ERROR, CRASHES[ended].encode(), b""] if ended in CRASHES else None
-
-    def _started(self) -> socket.socket:
-        if self._connection is not None:
-            return self._connection
-        ours, theirs = socket.socketpair()
-        with theirs:
-            ours.settimeout(ANSWERED_WITHIN_S)
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and words
-                    [sys.executable, "-S", "-P", "-c", START],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=_environment(),
-                )
-            except OSError:
-                ours.close()
-                raise
-        self._connection = ours
-        return ours
-
-    def _stop(self) -> int | None:
-        """How the process ended: Popen's return code."""
-        if self._process is None or self._connection is None:
-            return None
-        self._connection.close()
-        try:
-            return self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-        finally:
-            self._process = self._connection = None
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the server's: its secrets may stand there. UTC is the scripts' time zone everywhere."""
-    places = [str(Path(__file__).parent.parent), *filter(None, sys.path)]
-    return {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(places)}
-
-
 def _error(message: str, stack: str) -> ScriptError:
     frames = (found for found in FRAME.finditer(stack) if not (found["function"] or "").startswith("$df$"))
     first = next(frames, None)
     return ScriptError(message[:LONGEST_MESSAGE_CHARS], int(first["line"]) if first else None)
-
-
-ENGINE = Engine()
-atexit.register(ENGINE.close)

@@ -4,7 +4,7 @@ Why not inside the server. Measured with quickjs-ng 0.17.0.2: a script that fill
 limit ends some runs in SIGSEGV (likewise github.com/hmsk/quickjs.rb/issues/116, bellard/quickjs 529 and
 533); loops inside the engine, such as `new Array(2**32 - 1).sort()`, never look at the time limit; and
 the binding asks a thrown value for its text with the GIL held and no limit. Here each of them costs one
-small process: the kernel ends it by a timer, and scripting.py starts another.
+small process: the kernel ends it by a timer, and scripting_process.py starts another.
 
 The binding counts time with clock(), the processor time of a whole process: here that is the script's.
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 import quickjs  # type: ignore[import-untyped]
 
-from datafly_lite.scripting_wire import DROP, ERROR, RUN, TOO_LONG, TOO_MUCH, VALUE, receive, send
+from datafly_lite.scripting_wire import BEGUN, DROP, ERROR, RUN, TOO_LONG, TOO_MUCH, VALUE, receive, send
 
 LONGEST_S = 0.05
 """Processor time for one call: the script's own top level, process() and all its promises."""
@@ -218,6 +218,7 @@ def serve() -> None:
         while True:
             realm = Realm()
             parts = receive(connection)
+            send(connection, BEGUN)
             signal.setitimer(signal.ITIMER_PROF, KILLED_AFTER_S)
             reply = _answer(realm, parts)
             signal.setitimer(signal.ITIMER_PROF, 0)

@@ -12,6 +12,9 @@ COUNT = struct.Struct("!I")
 CHECK, RUN = b"check", b"run"
 """Asked: one of them, the source, and time and chance; to RUN also the event and the context, as JSON."""
 
+BEGUN = b"begun"
+"""Said first, alone: whatever ends the process from here on to its reply ends it within the call."""
+
 VALUE, DROP, ERROR = b"value", b"drop", b"error"
 """What a reply begins with. A value goes on with its JSON, an error with its message and its stack."""
 

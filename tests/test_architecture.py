@@ -61,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "data_layer": PURE
     | {"bots", "consent", "event_names", "expressions", "paths", "pii", "scripting", "sessions"},
     "vendors.declaration": PURE,
-    "vendors": PURE | {"consent", "engine", "event_names", "vendors.declaration"},
+    "vendors": PURE | {"consent", "engine", "event_names", "scripting", "vendors.declaration"},
     # the store, and the snapshot of it that the path goes by
     "store": PURE | {"assets"},
     "configuration": {
@@ -91,6 +91,7 @@ ARROWS: dict[str, set[str]] = {
         "identity",
         "pii",
         "profiles",
+        "scripting",
         "sessions",
         "vendor_ids",
         "vendors",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafly_lite.errors import ScriptError
-from datafly_lite.scripting import ENGINE, LARGEST_SOURCE_BYTES, Engine, Script, compile_script
-from datafly_lite.scripting_wire import CHECK
+from datafly_lite.scripting import DELIVERIES, LARGEST_SOURCE_BYTES, Script, compile_script
 
 NOW_MS = 1_772_029_800_000
 EVENT: dict[str, Any] = {"type": "track", "event": "purchase", "properties": {"total": 5}}
@@ -234,7 +231,7 @@ def test_the_context_can_be_read_and_not_changed() -> None:
 
 def test_time_is_what_is_given_in_utc_whatever_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    ENGINE.close()
+    DELIVERIES.close()
     body = """event.out = [new Date(), Date(), Date.now(), new Date(2026, 0, 1),
         new Date().getTimezoneOffset(), new Date(5).getTime(), Date.UTC(1970),
         new (class extends Date {})().getTime(),
@@ -305,38 +302,13 @@ def test_other_threads_go_on_while_a_script_runs() -> None:
 
 def engine_pid() -> int:
     assert_works()
-    process = ENGINE._process
+    process = DELIVERIES._process
     assert process is not None
     return process.pid
-
-
-def test_an_engine_that_somebody_ended_is_started_again() -> None:
-    os.kill(engine_pid(), signal.SIGKILL)
-    assert_works()
-
-
-def test_a_script_that_crashes_the_engine_is_told_so() -> None:
-    pid = engine_pid()
-    found: list[ScriptError] = []
-    thread = threading.Thread(target=lambda: found.append(failure_in("new Array(2 ** 32 - 1).sort()")))
-    thread.start()
-    os.kill(pid, signal.SIGSEGV)
-    thread.join()
-    assert str(found[0]).startswith("it crashed the engine")
-    assert_works()
-
-
-def test_an_engine_ends_when_its_server_is_gone() -> None:
-    engine = Engine()
-    engine.ask(CHECK, b"function process() {}", b"[0, 1, 2, 3, 4]")
-    assert engine._process is not None
-    assert engine._connection is not None
-    engine._connection.close()
-    assert engine._process.wait(20) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
 def test_an_engine_sees_nothing_of_the_servers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAFLY_ADMIN_PASSWORD", "secret-word")
-    ENGINE.close()
+    DELIVERIES.close()
     assert b"secret-word" not in Path(f"/proc/{engine_pid()}/environ").read_bytes()

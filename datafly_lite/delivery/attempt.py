@@ -17,7 +17,13 @@ from datafly_lite.configuration import Attachment
 from datafly_lite.delivery.redaction import Redaction
 from datafly_lite.delivery.sender import Sender
 from datafly_lite.engine import Draft, Moment
-from datafly_lite.errors import AddressRefused, MappingError, StepFailed, VendorUnreachable
+from datafly_lite.errors import (
+    AddressRefused,
+    MappingError,
+    ScriptEngineUnavailable,
+    StepFailed,
+    VendorUnreachable,
+)
 from datafly_lite.events import DeliveryStatus, DropReason, Event, Outcome, Verdict, decode_event
 from datafly_lite.live import Frame, LiveStream, Stage
 from datafly_lite.retry import DeadReason, Decision, RetryPolicy, decide
@@ -38,6 +44,9 @@ SHADOW = "shadow"
 """A mode, and the verdict of the attempts made in it."""
 
 NOTHING_TO_SEND = "the vendor has no word for such an event, or a step of the integration dropped it"
+ENGINE_WAIT_MS = 5_000
+"""Until an event whose script cannot be run now is tried again: that is no attempt, and costs it none."""
+
 NO_REQUEST = {"method": "", "url": "", "headers": {}, "body": ""}
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -78,6 +87,9 @@ class Attempts:
             if attachment.mode == SHADOW:
                 return Result(self._shadowed(due, attachment, redaction, request, at_ms), None)
             return await self._send(due, attachment, redaction, request, at_ms)
+        except ScriptEngineUnavailable as error:
+            log.warning("a delivery waits for its script", attachment=attachment.id, error=str(error))
+            return Result(_waiting(due, at_ms, str(error)), None)
         except MappingError as error:
             return self._unmappable(due, attachment, redaction.text(str(error)), at_ms)
         except Exception as error:
@@ -213,7 +225,7 @@ class Attempts:
 def request_for(event: Event, attachment: Attachment, now_ms: int) -> Request | None:
     """What the vendor's file makes of the event as the integration's steps leave it; None: nothing is sent.
 
-    Raises MappingError.
+    Raises MappingError and ScriptEngineUnavailable.
     """
     vendor = VENDORS.get(attachment.vendor)
     if vendor is None:
@@ -230,7 +242,10 @@ def request_for(event: Event, attachment: Attachment, now_ms: int) -> Request | 
 
 
 def outgoing_of(event: Event, attachment: Attachment) -> Outgoing | None:
-    """The event after the integration's own steps; None where they drop it. Raises StepFailed."""
+    """The event after the integration's own steps; None where they drop it.
+
+    Raises StepFailed and ScriptEngineUnavailable.
+    """
     if attachment.engine_error:
         raise StepFailed(attachment.engine_error)
     if attachment.engine is None:
@@ -264,6 +279,12 @@ def _refused(due: Due, attachment: Attachment) -> tuple[str, ...]:
 
 def _dropped(due: Due, reason: DropReason, at_ms: int, detail: str | None = None) -> Attempted:
     return Attempted(due.id, due.attempts, DeliveryStatus.DROPPED, reason, at_ms, at_ms, detail=detail)
+
+
+def _waiting(due: Due, at_ms: int, detail: str) -> Attempted:
+    return Attempted(
+        due.id, due.attempts, DeliveryStatus.PENDING, None, at_ms + ENGINE_WAIT_MS, at_ms, detail=detail
+    )
 
 
 def _seen(attempted: Attempted, response: dict[str, Any] | None) -> dict[str, Any]:

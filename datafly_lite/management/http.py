@@ -22,7 +22,7 @@ from datafly_lite.audit import Actor, acting
 from datafly_lite.auth import User, require
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.clock import new_id
-from datafly_lite.errors import AdminError, StorageBroken, StorageUnavailable
+from datafly_lite.errors import AdminError, ScriptEngineUnavailable, StorageBroken, StorageUnavailable
 from datafly_lite.proxies import client_address
 from datafly_lite.services import Services
 from datafly_lite.settings import Settings, networks
@@ -260,7 +260,7 @@ def error_response(error: Exception, request_id: str) -> Response:
 def _known(error: Exception) -> AdminError:
     if isinstance(error, AdminError):
         return error
-    if isinstance(error, StorageUnavailable):
+    if isinstance(error, StorageUnavailable | ScriptEngineUnavailable):
         return AdminError("STORAGE_UNAVAILABLE", str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, StorageBroken):
         return AdminError("STORAGE_UNAVAILABLE", "the store failed; the program is stopping", retry_after_s=5)

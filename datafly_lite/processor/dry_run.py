@@ -18,7 +18,7 @@ from datafly_lite.configuration import Attachment, Pipeline
 from datafly_lite.data_layer import Rules
 from datafly_lite.dry_run import IntegrationChange, Kind, Outcome, RulesChange, Summary, Tried
 from datafly_lite.engine import Draft
-from datafly_lite.errors import MappingError
+from datafly_lite.errors import MappingError, ScriptEngineUnavailable
 from datafly_lite.events import DropReason, Event, Record
 from datafly_lite.processor.passage import Inputs, Passage
 from datafly_lite.processor.runner import (
@@ -99,6 +99,8 @@ class Side:
         passed: list[Passed] = []
         try:
             passed.extend(data_layer(passage))
+        except ScriptEngineUnavailable:
+            raise
         except Exception as error:  # as the processor does: one event must not end the run
             log.exception("a step failed in a dry run", pipeline=record.pipeline_id)
             return None, [Passed("step", DROP + DropReason.SCHEMA, f"a step failed: {type(error).__name__}")]
@@ -152,6 +154,8 @@ class IntegrationTrial:
                     own += [] if request else [Passed("request", DROP + DropReason.FILTER)]
             except MappingError as error:
                 own.append(Passed("request", FAIL, str(error)))
+            except ScriptEngineUnavailable:
+                raise
             except Exception as error:  # as delivery does: a poisonous event stops no other
                 log.exception("a dry run failed on an event", integration=attachment.integration_id)
                 own.append(Passed("request", FAIL, type(error).__name__))
@@ -216,6 +220,8 @@ class RulesTrial:
 def _gets(passage: Passage, attachment: Attachment) -> bool:
     try:
         passed = list(integration(passage, attachment, _draft(passage)))
+    except ScriptEngineUnavailable:
+        raise
     except Exception:
         log.exception("a dry run failed on an event", integration=attachment.integration_id)
         return False

@@ -12,6 +12,7 @@ import anyio.from_thread
 import anyio.to_thread
 import msgspec
 
+from datafly_lite import scripting
 from datafly_lite.clock import ms_of
 from datafly_lite.configuration import LiveConfiguration
 from datafly_lite.data_layer import Rules
@@ -111,7 +112,8 @@ class DryRunner:
             anyio.from_thread.check_cancelled()  # a program that stops waits for nobody's trial
             if self._monotonic() > until_s:
                 break
-            tried.append(trial.of(candidate))
+            with scripting.asking(scripting.TRIALS):
+                tried.append(trial.of(candidate))
             time.sleep(BREATH_S)
         shown = _fitting(tried)
         return DryRun(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import anyio.to_thread
 import msgspec
 
+from datafly_lite import scripting
 from datafly_lite.clock import iso
 from datafly_lite.configuration import LiveConfiguration, rules_of
 from datafly_lite.engine import Draft
@@ -59,7 +60,9 @@ class Tracer:
         rows = await self._store.read(_rows, pipeline_id, message_id)
         if rows is None:
             return None
-        return await anyio.to_thread.run_sync(self._explain, rows)  # a script of the user's may be on the way
+        with scripting.asking(scripting.TRIALS):
+            # In a thread: a script of the user's may be on the way.
+            return await anyio.to_thread.run_sync(self._explain, rows)
 
     def _explain(self, rows: Rows) -> Trace:
         raw, row = rows.raw, rows.event

@@ -14,11 +14,11 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from datafly_lite import bots, devices
+from datafly_lite import bots, devices, scripting
 from datafly_lite.clock import Clock, iso
 from datafly_lite.configuration import Configuration, LiveConfiguration
 from datafly_lite.data_layer import MAX_WINDOW_HOURS
-from datafly_lite.errors import DataflyError, StorageUnavailable
+from datafly_lite.errors import DataflyError, ScriptEngineUnavailable, StorageUnavailable
 from datafly_lite.events import Arrival, Envelope, Record
 from datafly_lite.live import Frame, LiveStream
 from datafly_lite.metrics import Metrics
@@ -117,6 +117,11 @@ class Processor:
                     log_.warning("events wait for the store", error=str(error), events=len(records))
                     await anyio.sleep(RETRY_S)
                     continue
+                except ScriptEngineUnavailable as error:
+                    # Its script may be what protects people: no event goes on without it.
+                    log_.warning("events wait for their script", error=str(error), events=len(records))
+                    await anyio.sleep(RETRY_S)
+                    continue
                 self._announce(batch)
 
     async def alone(self, work: Callable[..., T], *args: Any) -> T:
@@ -144,11 +149,22 @@ class Processor:
             return batch
 
     def _run(self, records: Sequence[Record], configuration: Configuration, known: State) -> list[Processed]:
-        """The steps of each event, each with what is known after those before it."""
+        """The steps of each event, each with what is known after those before it.
+
+        Raises ScriptEngineUnavailable.
+        """
+        with scripting.asking(scripting.DATA_LAYER):
+            return self._run_each(records, configuration, known)
+
+    def _run_each(
+        self, records: Sequence[Record], configuration: Configuration, known: State
+    ) -> list[Processed]:
         batch: list[Processed] = []
         for record in records:
             try:
                 batch.append(self._run_one(record, configuration, known))
+            except ScriptEngineUnavailable:
+                raise
             except Exception as error:
                 # One event that a step stumbles over must not keep all the others waiting.
                 log_.exception("a step failed on an event", offset=record.offset, pipeline=record.pipeline_id)

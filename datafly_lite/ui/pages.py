@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from datafly_lite.audit import acting
 from datafly_lite.auth import User, require, session_token_of
-from datafly_lite.errors import AdminError, StorageBroken, StorageUnavailable
+from datafly_lite.errors import AdminError, ScriptEngineUnavailable, StorageBroken, StorageUnavailable
 from datafly_lite.management.http import actor_of, error_response, request_id_of
 from datafly_lite.services import Services
 from datafly_lite.ui.csrf import check_same_site
@@ -126,7 +126,7 @@ def _known(error: Exception) -> tuple[int, str, int | None]:
     if isinstance(error, AdminError):
         status = error.status if error.status in HEADINGS else 400
         return status, error.message if error.code in WORTH_TELLING else "", error.retry_after_s
-    if isinstance(error, StorageUnavailable):
+    if isinstance(error, StorageUnavailable | ScriptEngineUnavailable):
         return 503, str(error), error.retry_after_s
     if isinstance(error, StorageBroken):
         return 503, "the store failed; the program is stopping", 5

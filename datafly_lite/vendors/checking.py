@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from datafly_lite import scripting
 from datafly_lite.engine import compile_engine
-from datafly_lite.errors import AddressRefused, AdminError, MappingError
+from datafly_lite.errors import AddressRefused, AdminError, MappingError, ScriptEngineUnavailable
 from datafly_lite.vendors.declaration import (
     MASK,
     PARAMETER,
@@ -78,7 +79,10 @@ def _engine_problems(config: Mapping[str, Any]) -> dict[str, str]:
         _with_placeholders(config.get("events") or {}),
     )
     try:
-        compile_engine(steps, events)
+        with scripting.checking():
+            compile_engine(steps, events)
+    except ScriptEngineUnavailable as error:
+        return {"steps": str(error)}
     except AdminError as error:
         return {detail["field"]: detail["message"] for detail in error.details}
     return {}
