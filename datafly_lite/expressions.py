@@ -122,6 +122,7 @@ class Expression(NamedTuple):
 
     def evaluate(self, scope: Scope) -> Any:
         """Its value; what is missing is None. Raises StepFailed where a value cannot be used."""
+        scope.work = 0
         try:
             return self.run(scope)
         except UNUSABLE as error:

@@ -13,6 +13,7 @@ from datafly_lite.events import Event
 from datafly_lite.expressions_calling import call
 from datafly_lite.expressions_functions import FUNCTIONS, Function
 from datafly_lite.expressions_patterns import like, matcher
+from datafly_lite.expressions_testing import Test, among, between, fitting, paired, tested
 from datafly_lite.expressions_values import (
     COMPARISONS,
     LARGEST_WHOLE,
@@ -24,10 +25,11 @@ from datafly_lite.expressions_values import (
     ends,
     joined,
     negative,
-    same,
+    spend,
     starts,
     truth,
     unusable,
+    work_of,
 )
 from datafly_lite.paths import ATTRIBUTES, MISSING, Path, parse, read
 
@@ -37,8 +39,8 @@ ROOTS = (*ATTRIBUTES, "event", "payload", "value")
 NAME = "event, alone"
 """Stands for the root `event` where no field of it is asked for."""
 
-NOWHERE = Scope(Event(type="track", message_id="", timestamp="", received_at=""))
-"""Where what is constant is worked out, when an expression is compiled."""
+NOWHERE = Event(type="track", message_id="", timestamp="", received_at="")
+"""The event of what is constant, which is worked out when an expression is compiled."""
 
 
 class Part(NamedTuple):
@@ -55,6 +57,7 @@ class Builder:
         self.text = text
         self.roots: set[str] = set()
         self._depth = 0
+        self._nowhere = Scope(NOWHERE)
 
     def part(self, tree: Tree[Token]) -> Part:
         """Raises ExpressionError; its position is the piece's own."""
@@ -67,22 +70,23 @@ class Builder:
         is_constant = (
             tree.data != "path" and not _asks_the_clock(tree) and all(one.is_constant for one in parts)
         )
-        return _folded(tree, run) if is_constant else Part(run)
+        return self._folded(tree, run) if is_constant else Part(run)
+
+    def _folded(self, tree: Tree[Token], run: Run) -> Part:
+        """Worked out now, so that what can never work is refused when it is written; all constants of an
+        expression have the work of one evaluation.
+        """
+        try:
+            value = run(self._nowhere)
+        except StepFailed as error:
+            raise ExpressionError(str(error), _position(tree)) from None
+        except UNUSABLE as error:
+            raise ExpressionError(str(unusable(error)), _position(tree)) from None
+        return Part(lambda _: value, True)
 
 
 def _asks_the_clock(tree: Tree[Token]) -> bool:
     return tree.data == "function" and str(tree.children[0]).upper() == "NOW"
-
-
-def _folded(tree: Tree[Token], run: Run) -> Part:
-    """Worked out now, so that what can never work is refused when it is written."""
-    try:
-        value = run(NOWHERE)
-    except StepFailed as error:
-        raise ExpressionError(str(error), _position(tree)) from None
-    except UNUSABLE as error:
-        raise ExpressionError(str(unusable(error)), _position(tree)) from None
-    return Part(lambda _: value, True)
 
 
 def _position(tree: Tree[Token]) -> int:
@@ -228,53 +232,42 @@ def _comparison(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
         if isinstance(one, Tree) and one.data == "null":
             raise ExpressionError("nothing compares to NULL; write IS NULL or IS NOT NULL", _position(one))
     compare = COMPARISONS[operator]
-    return lambda scope: compare(left(scope), right(scope))
+
+    def compared(scope: Scope) -> bool:
+        found = left(scope)
+        spend(scope, work_of(found))
+        return compare(found, right(scope))
+
+    return compared
 
 
-def _tested(tree: Tree[Token], value: Run, test: Callable[[Any, Scope], bool]) -> Run:
-    """With a NOT or without; NULL passes neither."""
-    is_not = _is_not(tree)
-
-    def tested(scope: Scope) -> bool:
-        found = value(scope)
-        return found is not None and test(found, scope) is not is_not
-
-    return tested
+def _tested(tree: Tree[Token], value: Run, test: Test) -> Run:
+    return tested(value, test, is_not=_is_not(tree))
 
 
 def _among(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
-    options = runs[1:]
-    return _tested(tree, runs[0], lambda found, scope: any(same(found, one(scope)) for one in options))
+    return _tested(tree, runs[0], among(runs[1:]))
 
 
 def _between(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
-    least, most = runs[1:]
-    reaches, passes = COMPARISONS[">="], COMPARISONS["<="]
-    return _tested(
-        tree, runs[0], lambda found, scope: reaches(found, least(scope)) and passes(found, most(scope))
-    )
+    return _tested(tree, runs[0], between(*runs[1:]))
 
 
-def _pair(test: Callable[[Any, Any], bool]) -> Callable[[Builder, Tree[Token], list[Run]], Run]:
-    def build(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
-        other = runs[1]
-        return _tested(tree, runs[0], lambda found, scope: test(found, other(scope)))
-
-    return build
+def _pair(compare: Callable[[Any, Any], bool]) -> Callable[[Builder, Tree[Token], list[Run]], Run]:
+    return lambda _, tree, runs: _tested(tree, runs[0], paired(compare, runs[1]))
 
 
 def _like(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
-    fits = like(_quoted(_tokens(tree)[-1]))
-    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and fits(found))
+    return _tested(tree, runs[0], fitting(like(_quoted(_tokens(tree)[-1]))))
 
 
 def _matches(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:
     token = _tokens(tree)[-1]
     try:
-        fits = matcher(_quoted(token))
+        pattern = matcher(_quoted(token))
     except ExpressionError as error:
         raise ExpressionError(str(error), (token.start_pos or 0) + 1) from None
-    return _tested(tree, runs[0], lambda found, _: isinstance(found, str) and fits(found))
+    return _tested(tree, runs[0], fitting(pattern))
 
 
 def _is_null(_: Builder, tree: Tree[Token], runs: list[Run]) -> Run:

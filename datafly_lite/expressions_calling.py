@@ -7,7 +7,7 @@ from typing import Any
 
 from datafly_lite.errors import StepFailed
 from datafly_lite.expressions_functions import Function
-from datafly_lite.expressions_values import UNUSABLE, Run, Scope, unusable
+from datafly_lite.expressions_values import UNUSABLE, Run, Scope, spend, unusable, work_of
 
 
 def call(function: Function, arguments: Sequence[Run]) -> Run:
@@ -21,7 +21,10 @@ def call(function: Function, arguments: Sequence[Run]) -> Run:
         if None in values and not takes_null:
             return None
         try:
-            return wanted(*values)  # type: ignore[misc]
+            spend(scope, sum(map(work_of, values)))
+            found = wanted(*values)  # type: ignore[misc]
+            spend(scope, work_of(found))
+            return found
         except StepFailed as error:
             raise StepFailed(f"{name}: {error}") from None
         except UNUSABLE as error:

@@ -33,6 +33,7 @@ from datafly_lite.expressions_values import (
 from datafly_lite.paths import kind
 
 MOST_DIGITS = 15
+LONGEST_FORM_CHARS = 200
 NUMBER = re.compile(r"[+-]?(\d+)(\.\d+)?([eE][+-]?\d{1,3})?")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
@@ -266,6 +267,8 @@ def _to_timestamp(value: Any, unit: Any = "ms") -> int:
 
 def _format_time(value: Any, form: Any) -> str:
     at = _at(value)
+    if len(_text(form)) > LONGEST_FORM_CHARS:
+        raise StepFailed(f"the form has more than {LONGEST_FORM_CHARS} characters")
 
     def part(found: re.Match[str]) -> str:
         if found[1] not in TIME_PARTS:

@@ -18,6 +18,12 @@ from datafly_lite.events import Event
 from datafly_lite.paths import kind
 
 LONGEST_TEXT_CHARS = 65_536
+MOST_WORK = 800_000
+"""Units of some 5 ns at worst (expressions_patterns.py): no evaluation takes more than a few milliseconds."""
+
+CHAR_WORK, ENTRY_WORK = 3, 30
+"""Units for a character of a text, and for an entry of a list or an object."""
+
 LARGEST_WHOLE = 2**63
 """Beyond it neither SQLite nor every vendor keeps a whole number exactly."""
 
@@ -30,12 +36,29 @@ UNUSABLE = (ArithmeticError, ValueError, RecursionError)
 
 
 class Scope(msgspec.Struct):
-    """What an expression may look at. `value` is the present value, inside a transform."""
+    """What an expression may look at. `value` is the present value, inside a transform; `work` is what the
+    evaluation has cost until now.
+    """
 
     event: Event
     payload: dict[str, Any] = {}
     value: Any = None
     now_ms: int = 0
+    work: int = 0
+
+
+def spend(scope: Scope, units: int) -> None:
+    """Raises StepFailed where an evaluation takes more than MOST_WORK: before the work is done."""
+    scope.work += units
+    if scope.work > MOST_WORK:
+        raise StepFailed(f"it takes more than {MOST_WORK:,} units of work: the texts are too long for it")
+
+
+def work_of(value: Any) -> int:
+    """Units for a value that a function takes or gives, or that is compared."""
+    if isinstance(value, str):
+        return CHAR_WORK * len(value)
+    return ENTRY_WORK * len(value) if isinstance(value, list | dict) else 1
 
 
 Run = Callable[[Scope], Any]
@@ -51,12 +74,21 @@ def is_number(value: Any) -> bool:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal and of one kind; NULL is the same as nothing."""
-    if left is None or right is None:
+    """Equal and of one kind, in lists and objects too. NULL is the same as nothing, but for one in them."""
+    if left is None or right is None or left != right:
         return False
-    if type(left) is type(right):
-        return bool(left == right)
-    return is_number(left) and is_number(right) and left == right
+    if isinstance(left, list | dict):
+        return left is right or _alike(left, right)
+    return isinstance(left, bool) is isinstance(right, bool)
+
+
+def _alike(left: Any, right: Any) -> bool:
+    """Of what Python calls equal, which 1 and true are: whether the kinds are the same all the way down."""
+    if isinstance(left, list):
+        return all(map(_alike, left, right))
+    if isinstance(left, dict):
+        return all(_alike(one, right[name]) for name, one in left.items())
+    return isinstance(left, bool) is isinstance(right, bool)
 
 
 def differs(left: Any, right: Any) -> bool:
