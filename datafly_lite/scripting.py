@@ -5,7 +5,9 @@ and is an error. A call has 50 ms of processor time, 8 MB and a realm of its own
 is left for the next. There is no network, no file, no import and no timer. Time is given, in UTC, and so
 is chance: the same arguments give the same result.
 
-Numbers are JavaScript's: whole ones beyond 2**53 come back rounded, also where the script did not touch them.
+Numbers are JavaScript's: a script sees whole ones beyond 2**53 rounded, and what it computes with them, or
+copies to another place, is. Where such a number comes back in its own place as the script was given it, the
+event keeps the one it had; in a list only while the list is as long as it was.
 
 Each purpose has an engine of its own, a process beside the server (scripting_process.py): what tries a
 script, or sends late, keeps no event waiting. A call blocks: keep it off the event loop.
@@ -40,6 +42,9 @@ DEEPEST = 64
 LONGEST_MESSAGE_CHARS = 500
 LONGEST_CHECKS_S = 5.0
 """For all scripts of one save: each of them may take as long as a script may, and a new engine after it."""
+
+LONG_NUMBER = re.compile(rb"[0-9]{16}")
+"""Any whole number beyond 2**53 has as many digits."""
 
 FRAME = re.compile(r"(?:(?P<function>\S+) \()?<input>:(?P<line>[0-9]{1,9})")
 
@@ -85,15 +90,19 @@ class Script(msgspec.Struct, frozen=True):
 
         Raises ScriptError and ScriptEngineUnavailable.
         """
+        given = msgspec.json.encode(event)
         reply = _ask(
             _asked.get(),
             wire.RUN,
             self.code.encode(),
             _chance(seed, now_ms),
-            msgspec.json.encode(event),
+            given,
             msgspec.json.encode(context),
         )
-        return None if reply[0] == wire.DROP else _decoded(reply[1])
+        if reply[0] == wire.DROP:
+            return None
+        made = _decoded(reply[1])
+        return _unrounded(event, made) if LONG_NUMBER.search(given) else made
 
 
 def compile_script(code: str) -> Script:
@@ -157,6 +166,26 @@ def _decoded(made: bytes) -> dict[str, Any]:
     if event is None or _is_deeper(event, DEEPEST):
         raise ScriptError(f"process returned more than {DEEPEST} levels of objects and lists")
     return event
+
+
+def _unrounded(given: Any, made: Any) -> Any:
+    """What was made, with the whole numbers of what was given where it has what JavaScript made of them."""
+    if isinstance(given, dict) and isinstance(made, dict):
+        return {name: _unrounded(given.get(name), one) for name, one in made.items()}
+    if isinstance(given, list) and isinstance(made, list) and len(given) == len(made):
+        return [_unrounded(*pair) for pair in zip(given, made, strict=True)]
+    if isinstance(given, int) and not isinstance(given, bool) and abs(given) > 2**53:
+        is_one = made is None or isinstance(made, int | float)
+        return given if is_one and _double(made) == _double(given) else made
+    return made
+
+
+def _double(number: float | None) -> float | None:
+    """What JavaScript knows of it; JSON has no infinity, and so null for what is too large."""
+    try:
+        return None if number is None else float(number)
+    except OverflowError:
+        return None
 
 
 def _mended(made: bytes) -> dict[str, Any] | None:

@@ -51,7 +51,12 @@ def test_an_event_goes_through_changed_and_the_callers_stays_as_it_was() -> None
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(2**53, 2**64)
+    | st.just(10**400)
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=12,
 )
@@ -61,6 +66,29 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
 def test_whatever_an_event_holds_comes_back_as_it_went(event: dict[str, Any]) -> None:
     assert Script("function process(event) { return event }").run(event, event, seed="", now_ms=0) == event
+
+
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("event.n = 5", {"id": 2**53 + 1, "items": [{"id": -(2**63)}, 2**60 + 1]}),
+        (
+            "event.items.push(1)",
+            {"id": 2**53 + 1, "items": [{"id": -9_223_372_036_854_776_000}, 1_152_921_504_606_847_000, 1]},
+        ),
+        ("event.copy = event.id", {"copy": 2**53}),
+        ("event.id += 2", {"id": 2**53 + 2}),
+        ("event.id = 0", {"id": 0}),
+        ("event.id = null", {"id": None}),
+        ("event.id = String(event.id)", {"id": str(2**53)}),
+        ("event.items = {id: event.items[0].id}", {"items": {"id": -9_223_372_036_854_776_000}}),
+    ],
+)
+def test_a_whole_number_that_no_double_holds_stays_where_it_is_not_touched(body: str, made: Any) -> None:
+    # What is rounded has as many digits as ECMA-262 writes of a Number (6.1.6.1.20), then zeros.
+    event = {"id": 2**53 + 1, "items": [{"id": -(2**63)}, 2**60 + 1]}
+    after = run(f"function process(event) {{ {body}; return event }}", event)
+    assert {name: after[name] for name in made} == made
 
 
 def test_null_drops_the_event_and_no_return_is_an_error() -> None:
