@@ -17,8 +17,9 @@ from datafly_lite.expressions_functions import FUNCTIONS
 from datafly_lite.ui import consent_settings, data_layer
 from datafly_lite.ui.data_layer import pointer
 from datafly_lite.ui.forms import Form
+from datafly_lite.ui.line_differences import Comparison
 from datafly_lite.ui.rows import Press, Row, after, columns_of, filled, focus_of, press_of, rows_of
-from datafly_lite.ui.versioned import Kind, differences
+from datafly_lite.ui.versioned import Kind
 from kit import Management, Server
 from test_management_consent_settings import STRICT
 from test_management_data_layer import SPEC_EXAMPLE
@@ -157,7 +158,10 @@ def test_a_caret_stands_below_the_character(text: str, position: int) -> None:
 def test_differences_are_told_line_by_line() -> None:
     old = {"a": True, "rules": [{"c": "x", "a": "drop"}], "code": "1\n2\n3\n4\n5\n6\n7\n8", "same": 1}
     new = {**old, "a": False, "rules": [{"c": "x", "a": "pass"}], "code": "1\n2\n3\n4\n5\n6\n7\n9"}
-    told = {one.field: [f"{line.sign}{line.text}" for line in one.lines] for one in differences(old, new)}
+    told = {
+        one.field: [f"{line.sign}{line.text}" for line in one.lines]
+        for one in Comparison().differences(old, new)
+    }
     assert told == {
         "a": ["-on", "+off"],
         "rules": ["-x → drop", "+x → pass"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 from starlette.responses import Response
 
 from datafly_lite.auth import User
@@ -200,7 +201,7 @@ async def _form_page(
         labels=field_labels(vendor, form),
         base_revision=base_revision or (attached["revision_number"] if attached else None),
         offer=await offer(visit, visit.path("pipeline_id"), form),
-        revisions=history(await _revisions(visit, attached)) if attached else [],
+        revisions=await _history(visit, attached) if attached else [],
         press=press,
         focus=shown.focus,
         step_note=shown.note,
@@ -257,6 +258,10 @@ def _base_revision(form: Form, attached: dict[str, Any]) -> int:
 
 async def _revisions(visit: Visit, attached: dict[str, Any]) -> list[dict[str, Any]]:
     return await integrations.list_revisions(visit.services, attached["integration_id"])
+
+
+async def _history(visit: Visit, attached: dict[str, Any]) -> list[dict[str, Any]]:
+    return await anyio.to_thread.run_sync(history, await _revisions(visit, attached))
 
 
 async def _config(visit: Visit, attached: dict[str, Any], number: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from datafly_lite.management.data_layer import check_expression as checked
 from datafly_lite.ui.data_layer import pointer
+from datafly_lite.ui.line_differences import Comparison
 from datafly_lite.ui.steps_form import KEYS, as_text, is_simple
 from datafly_lite.ui.steps_words import KINDS, without_parameters
-from datafly_lite.ui.versioned import differences
 from datafly_lite.ui.visit import Visit
 
 SHOWN = 10
@@ -29,11 +29,15 @@ async def check_expression(visit: Visit) -> Response:
 
 
 def history(revisions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Newest first, as the API lists them: each with what it changed of the one before it."""
+    """Newest first, as the API lists them: each with what it changed of the one before it.
+
+    It computes for a while: call it in a thread.
+    """
+    comparison = Comparison()
     shown = [readable(one["config"]) for one in revisions[: SHOWN + 1]]
     before = [*shown[1:], *shown[-1:]]
     told = zip(revisions[:SHOWN], shown, before, strict=False)
-    return [{**one, "differences": list(differences(old, new))} for one, new, old in told]
+    return [{**one, "differences": comparison.differences(old, new)} for one, new, old in told]
 
 
 def readable(config: Mapping[str, Any]) -> dict[str, Any]:

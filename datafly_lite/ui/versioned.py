@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import anyio.to_thread
 from starlette.responses import Response
 
 from datafly_lite.errors import AdminError
 from datafly_lite.management import fields as f
 from datafly_lite.management import versioned
-from datafly_lite.management.typed import differing, is_within
+from datafly_lite.management.typed import is_within
 from datafly_lite.management.versioned import Rules
 from datafly_lite.store import accounts
 from datafly_lite.ui.dry_run_offer import offer
 from datafly_lite.ui.forms import Form, Problems, problems_of
-from datafly_lite.ui.refused_events import visible
+from datafly_lite.ui.line_differences import Comparison, Difference
 from datafly_lite.ui.rows import Lists, Row, after, columns_of, filled, focus_of, press_of, rows_of
 from datafly_lite.ui.visit import Visit, with_query
 
 PAGE_SIZE = 10
-AROUND_LINES = 2
-"""Unchanged lines shown before and after a changed one."""
 
 CONFIG = "config."
 ROW = re.compile(r"\[(\d{1,9})\]")
@@ -53,22 +51,6 @@ class Kind(NamedTuple):
     """The configuration as people compare two of them."""
     wrong_rows: Callable[[Lists], list[dict[str, str]]] = lambda _: []
     """`{"field", "message"}` of what the rows say and the configuration cannot."""
-
-
-class Line(NamedTuple):
-    """Of a difference: `sign` is -, +, or a space where it is the same on both sides, … where some are left
-    out.
-    """
-
-    sign: str
-    text: str
-
-
-class Difference(NamedTuple):
-    """One field of the configuration, before and after."""
-
-    field: str
-    lines: list[Line]
 
 
 # ── The form ─────────────────────────────────────────────────────────────────────────────────
@@ -197,13 +179,14 @@ async def show_versions(visit: Visit, kind: Kind) -> Response:
     """Newest first: who, when, and each line that another one took the place of."""
     cursor = visit.query("cursor") or None
     found = await versioned.versions(visit.services, kind.rules, cursor=cursor, limit=PAGE_SIZE)
-    shown = [await _shown(visit, kind, one) for one in found["data"]]
+    pairs = [await _pair(visit, kind, one["version"]) for one in found["data"]]
+    told = await anyio.to_thread.run_sync(_compared, kind, pairs)  # it may take a moment
     names = await _names(visit, [one["updated_by"] for one in found["data"]])
     older = with_query(f"{kind.path}/versions", {"cursor": found["next_cursor"] or ""})
     return visit.page(
         "versions.html",
         kind=kind,
-        versions=shown,
+        versions=[{**one, "differences": each} for one, each in zip(found["data"], told, strict=True)],
         names=names,
         newest=f"{kind.path}/versions",
         is_newest=cursor is None,
@@ -211,41 +194,19 @@ async def show_versions(visit: Visit, kind: Kind) -> Response:
     )
 
 
-async def _shown(visit: Visit, kind: Kind, one: Mapping[str, Any]) -> dict[str, Any]:
-    new = await versioned.at(visit.services, kind.rules, one["version"])
-    old = await versioned.at(visit.services, kind.rules, one["version"] - 1)
-    before, after_ = (kind.readable(version["config"]) for version in (old, new))
-    return {**one, "differences": list(differences(before, after_))}
+Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The configurations of a version: of the one before it, and its own."""
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
-    """Each field that is another one, line by line."""
-    for field, before, after_ in differing(old, new):
-        yield Difference(visible(field), list(_lines(list(lines_of(before)), list(lines_of(after_)))))
+async def _pair(visit: Visit, kind: Kind, version: int) -> Pair:
+    old = await versioned.at(visit.services, kind.rules, version - 1)
+    new = await versioned.at(visit.services, kind.rules, version)
+    return old["config"], new["config"]
 
 
-def _lines(old: list[str], new: list[str]) -> Iterator[Line]:
-    found = difflib.unified_diff(old, new, n=AROUND_LINES, lineterm="")
-    for number, line in enumerate(list(found)[2:]):
-        if not line.startswith("@@"):
-            yield Line(line[0], visible(line[1:]))
-        elif number:
-            yield Line("…", "")
-
-
-def lines_of(value: Any) -> Iterable[str]:
-    """A value as lines: a list by its entries, a row as `event == 'x' → drop`, a switch as on or off."""
-    if value is None or value in ("", []):
-        return []
-    if isinstance(value, bool):
-        return ["on" if value else "off"]
-    if isinstance(value, str):
-        return value.splitlines()
-    if isinstance(value, list):
-        return [line for one in value for line in lines_of(one)]
-    if isinstance(value, dict):
-        return [" → ".join(line for one in value.values() for line in lines_of(one))]
-    return [str(value)]
+def _compared(kind: Kind, pairs: Iterable[Pair]) -> list[list[Difference]]:
+    comparison = Comparison()
+    return [comparison.differences(kind.readable(old), kind.readable(new)) for old, new in pairs]
 
 
 async def _names(visit: Visit, ids: Iterable[str | None]) -> dict[str | None, str]:
