@@ -14,8 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datafly_lite import cross_domain
-from datafly_lite.gateway.handovers import TTL_MS, Claim, Handovers
+from datafly_lite.gateway.handovers import TTL_MS, Claim, Handovers, Redeemed
 from datafly_lite.keyring import Keyring
+from datafly_lite.store.handovers import REPEAT_MS
 from kit import open_store
 
 NOW_MS = 1_772_029_800_000
@@ -156,7 +157,10 @@ class Shop:
         return made.token
 
     async def redeem(self, token: str, **other: str | None) -> str | None:
-        claim = Claim(token, "b.example", BROWSER, "pip_2", "m-1", None)
+        return (await self.outcome(token, **other)).visitor
+
+    async def outcome(self, token: str, **other: str | None) -> Redeemed:
+        claim = Claim(token, "b.example", BROWSER, "pip_2", "m-1", None, is_granted=False)
         return await self.handovers.redeem(claim._replace(**other))  # type: ignore[arg-type]
 
 
@@ -174,8 +178,9 @@ def test_a_token_works_once_and_says_nothing_of_what_it_holds(tmp_path: Path) ->
     async def work(shop: Shop) -> None:
         token = await shop.token()
         assert await shop.redeem(token) == VISITOR
-        assert await shop.redeem(token, message_id="m-2") is None
-        assert await shop.redeem(token, message_id=None) is None
+        shop.now_ms += REPEAT_MS
+        assert await shop.outcome(token, message_id="m-2") == Redeemed(is_used=True)
+        assert await shop.outcome(token, message_id=None) == Redeemed(is_used=True)
         sealed = base64.urlsafe_b64decode(token + "==")
         assert VISITOR.encode() not in sealed
         assert b"b.example" not in sealed
@@ -186,20 +191,41 @@ def test_a_token_works_once_and_says_nothing_of_what_it_holds(tmp_path: Path) ->
 
 def test_the_same_event_may_bring_it_again_because_its_answer_may_be_lost(tmp_path: Path) -> None:
     async def work(shop: Shop) -> None:
-        token = await shop.token()
-        assert [await shop.redeem(token) for _ in range(3)] == [VISITOR] * 3
-        unnamed = await shop.token()
+        token, unnamed = await shop.token(), await shop.token()
+        assert await shop.redeem(token) == VISITOR
         assert await shop.redeem(unnamed, message_id=None) == VISITOR
+        shop.now_ms += REPEAT_MS
+        assert [await shop.redeem(token) for _ in range(3)] == [VISITOR] * 3
         assert await shop.redeem(unnamed, message_id=None) is None
+        assert await shop.redeem(token, pipeline_id="pip_3") is None, "there it is another event"
 
     with_shop(tmp_path, work)
 
 
-def test_two_at_once_make_one(tmp_path: Path) -> None:
+def test_all_events_of_a_page_that_leave_at_once_bring_the_visitor(tmp_path: Path) -> None:
     async def work(shop: Shop) -> None:
         token = await shop.token()
         answers = await asyncio.gather(*(shop.redeem(token, message_id=f"m-{one}") for one in range(20)))
-        assert sorted(filter(None, answers)) == [VISITOR]
+        assert answers == [VISITOR] * 20
+        shop.now_ms += REPEAT_MS - 1
+        assert await shop.redeem(token, message_id=None) == VISITOR
+        shop.now_ms += 1
+        assert await shop.redeem(token, message_id="m-30") is None
+
+    with_shop(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"host": "c.example"}, {"user_agent": "Mozilla/5.0 Firefox/140.0"}, {"pipeline_id": "pip_3"}],
+    ids=str,
+)
+def test_at_once_is_for_the_same_pipeline_host_and_browser(tmp_path: Path, other: dict[str, str]) -> None:
+    async def work(shop: Shop) -> None:
+        token = await shop.token()
+        assert await shop.redeem(token) == VISITOR
+        assert await shop.redeem(token, message_id="m-2", **other) is None
+        assert await shop.redeem(token, message_id="m-2") == VISITOR
 
     with_shop(tmp_path, work)
 
@@ -245,7 +271,9 @@ def test_it_ends(tmp_path: Path) -> None:
         shop.now_ms += 119_999
         assert await shop.redeem(in_time) == VISITOR
         shop.now_ms += 1
-        assert await shop.redeem(late) is None
+        assert await shop.outcome(late) == Redeemed(is_expired=True)
+        assert await shop.outcome(in_time) == Redeemed(is_expired=True)
+        assert await shop.outcome(late, host="c.example") == Redeemed()
 
     with_shop(tmp_path, work)
 
@@ -274,10 +302,10 @@ def test_another_spelling_of_a_token_is_the_same_one(tmp_path: Path) -> None:
             token = await shop.token(host)
             whole = bytes_of(token)
             spellings = [one for letter in BASE64 if bytes_of(one := token[:-1] + letter) == whole]
-            redeemed = [
-                await shop.redeem(one, host=host, message_id=f"m-{place}")
-                for place, one in enumerate(spellings)
-            ]
+            redeemed = []
+            for place, one in enumerate(spellings):
+                redeemed.append(await shop.redeem(one, host=host, message_id=f"m-{place}"))
+                shop.now_ms += REPEAT_MS
             assert redeemed.count(VISITOR) == 1
             tried = max(tried, len(spellings))
         assert tried > 1, "one of three lengths has such bits"

@@ -146,7 +146,8 @@ def test_a_page_decorates_its_own_link(sites: Sites, browser: Browser) -> None:
 
 
 def test_who_is_sent_a_copied_link_stays_who_they_are(sites: Sites, browser: Browser) -> None:
-    with browser.new_context() as context, browser.new_context() as others:
+    agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Gecko/20100101 Firefox/140.0"
+    with browser.new_context() as context, browser.new_context(user_agent=agent) as others:
         page = context.new_page()
         first = visit(sites, page, "a", sites.page("a"))
         assert visit(sites, page, "b", sites.link(sites.page("b"))) == first

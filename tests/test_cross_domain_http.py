@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 
+from datafly_lite.store.handovers import REPEAT_MS
 from gateway_kit import Appliance, running_appliance
 from kit import Answer, Pipeline, request, wait_until
 from test_cross_domain import EVIL
@@ -300,22 +304,70 @@ def test_who_is_known_as_a_user_stays_who_they_are(
     assert (cookie, kept["anonymousId"]) == ("", before)
 
 
+def pass_time(appliance: Appliance, ms: int) -> None:
+    """As if the tokens that were redeemed so far had been so long ago."""
+    with sqlite3.connect(appliance.database, timeout=30) as connection:
+        connection.execute(
+            "UPDATE tokens SET created_at_ms = created_at_ms - ? WHERE kind = 'cross_domain'", (ms,)
+        )
+    connection.close()
+
+
+def test_the_first_events_of_a_page_may_leave_at_once(
+    appliance: Appliance, site_b: Pipeline, visitor: str
+) -> None:
+    """As Segment's SDK sends page and track; whichever is answered last sets the cookie."""
+    for turn in range(20):
+        location, together = decorated(appliance, visitor), threading.Barrier(2)
+        mine = str(uuid.uuid4())
+        bodies = [
+            {**event(location, f"once-{turn}-page"), "anonymousId": mine},
+            {**event(location, f"once-{turn}-track"), "anonymousId": mine, "type": "track", "event": "Seen"},
+        ]
+
+        def leave(path: str, body: Any, together: threading.Barrier = together) -> Answer:
+            together.wait(timeout=10)
+            return send(appliance, site_b, body, path, Origin=SITE_B)
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(leave, ("/v1/p", "/v1/t"), bodies))
+        assert [cookie_of(one) for one in answers] == [visitor, visitor]
+        assert {appliance.stored(one["messageId"])["anonymousId"] for one in bodies} == {visitor}
+
+
 def test_a_link_that_somebody_else_opens_is_used_up(
     appliance: Appliance, site_b: Pipeline, visitor: str
 ) -> None:
-    """Case 111."""
+    """Case 111. No cookie is set: it could take the place of the one that another answer sets."""
     location = decorated(appliance, visitor)
     assert visit(appliance, site_b, SITE_B, location)[0] == visitor
-    second, kept = visit(appliance, site_b, SITE_B, location)
-    assert second not in ("", visitor)
-    assert kept["anonymousId"] == second
+    other, kept = visit(appliance, site_b, SITE_B, location, User_Agent="Mozilla/5.0 Firefox/140.0")
+    assert other == kept["anonymousId"] != visitor, "in another browser it never was any good"
+    pass_time(appliance, REPEAT_MS)
+    cookie, kept = visit(appliance, site_b, SITE_B, location)
+    assert cookie == ""
+    assert kept["anonymousId"] != visitor
+    assert visit(appliance, site_b, SITE_B, f"{SITE_B}/next")[0] not in ("", visitor)
+
+
+@pytest.mark.parametrize("has_gpc", [False, True], ids=["consent", "GPC"])
+def test_no_token_is_redeemed_against_the_word_of_its_own_event(
+    appliance: Appliance, site_b: Pipeline, visitor: str, has_gpc: bool
+) -> None:
+    location = decorated(appliance, visitor)
+    body, head = event(location), {"Sec_GPC": "1"} if has_gpc else {}
+    body["context"] |= {} if has_gpc else {"consent": {"functional": False}}
+    assert cookie_of(send(appliance, site_b, body, Origin=SITE_B, **head)) not in (None, visitor)
+    assert visit(appliance, site_b, SITE_B, location)[0] == visitor, "and it is not used up"
 
 
 def test_an_event_that_is_sent_again_brings_the_same_visitor(
     appliance: Appliance, site_b: Pipeline, visitor: str
 ) -> None:
     location = decorated(appliance, visitor)
-    answers = [send(appliance, site_b, event(location, "again"), Origin=SITE_B) for _ in range(2)]
+    first = send(appliance, site_b, event(location, "again"), Origin=SITE_B)
+    pass_time(appliance, REPEAT_MS)
+    answers = [first, send(appliance, site_b, event(location, "again"), Origin=SITE_B)]
     assert [cookie_of(one) for one in answers] == [visitor, visitor]
     assert answers[1].json() == {"success": True, "deduplicated": True}
 

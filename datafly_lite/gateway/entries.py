@@ -82,6 +82,12 @@ class Entry(msgspec.Struct, frozen=True):
         to_set = (cookies.Setting(cookies.VISITOR, visitor), *others)
         return msgspec.structs.replace(self, visitor=known, to_set=to_set)
 
+    def without_cookies(self) -> Entry:
+        """With none to set, as another answer to the browser may set them; those to take away stay."""
+        visitor = msgspec.structs.replace(self.visitor, takes_cookie=False)
+        to_set = tuple(one for one in self.to_set if not one.max_age_s)
+        return msgspec.structs.replace(self, visitor=visitor, to_set=to_set)
+
     def setting(self, *more: cookies.Setting) -> Entry:
         """With more cookies to set."""
         return msgspec.structs.replace(self, to_set=(*self.to_set, *more))

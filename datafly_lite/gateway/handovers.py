@@ -53,6 +53,16 @@ class Claim(NamedTuple):
     pipeline_id: str
     message_id: str | None
     present: str | None
+    is_granted: bool
+    """Whether the request itself agrees to functional cookies."""
+
+
+class Redeemed(NamedTuple):
+    """What came of a token: its `visitor`, or that it was one for this page and browser and is no more."""
+
+    visitor: str | None = None
+    is_used: bool = False
+    is_expired: bool = False
 
 
 class Handovers:
@@ -83,24 +93,30 @@ class Handovers:
         secret = self._keyring.encrypt(msgspec.msgpack.encode(sealed), PURPOSE)
         return Handover(base64.urlsafe_b64encode(secret).rstrip(b"=").decode(), expires_at_ms)
 
-    async def redeem(self, claim: Claim) -> str | None:
-        """The visitor of a good token, once; None for any other. Raises StorageError.
+    async def redeem(self, claim: Claim) -> Redeemed:
+        """The visitor of a good token, once and for a moment more (store/handovers.py). Raises StorageError.
 
         The store is asked only for a token that this appliance made, for this page and this browser.
         """
         secret = _bytes_of(claim.token)
         sealed = None if secret is None else self._opened(secret)
-        if secret is None or sealed is None or not self._is_for(sealed, claim):
-            return None
+        if secret is None or sealed is None or not _is_for(sealed, claim):
+            return Redeemed()
+        now_ms = self._clock()
+        if now_ms >= sealed.expires_at_ms:
+            return Redeemed(is_expired=True)
         redemption = handovers.Redemption(
             digest=hashlib.sha256(secret).digest(),
+            anonymous_id=sealed.anonymous_id,
             pipeline_id=claim.pipeline_id,
             message_id=claim.message_id,
             present=claim.present,
-            now_ms=self._clock(),
+            is_granted=claim.is_granted,
+            now_ms=now_ms,
             expires_at_ms=sealed.expires_at_ms,
         )
-        return sealed.anonymous_id if await self._store.write(handovers.redeem, redemption) else None
+        outcome = await self._store.write(handovers.redeem, redemption)
+        return Redeemed(sealed.anonymous_id if outcome == "holds" else None, outcome == "used")
 
     def _opened(self, secret: bytes) -> Sealed | None:
         try:
@@ -108,14 +124,14 @@ class Handovers:
         except (StorageRefused, msgspec.MsgspecError):
             return None
 
-    def _is_for(self, sealed: Sealed, claim: Claim) -> bool:
-        return (
-            self._clock() < sealed.expires_at_ms
-            and sealed.host == claim.host
-            and sealed.browser == _browser(claim.user_agent)
-            and sealed.anonymous_id != claim.present
-            and callers.UUID4.fullmatch(sealed.anonymous_id) is not None
-        )
+
+def _is_for(sealed: Sealed, claim: Claim) -> bool:
+    return (
+        sealed.host == claim.host
+        and sealed.browser == _browser(claim.user_agent)
+        and sealed.anonymous_id != claim.present
+        and callers.UUID4.fullmatch(sealed.anonymous_id) is not None
+    )
 
 
 def _bytes_of(token: str) -> bytes | None:

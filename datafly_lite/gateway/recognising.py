@@ -62,18 +62,25 @@ class Recognition:
         `arrivals` are its events as they are without this, at least one. Raises StorageError.
         """
         events, is_first = [one.event for one in arrivals], entry.visitor.takes_cookie
-        choices = _choices(events, self._consent_settings(), has_gpc=entry.has_gpc)
+        stated = _stated(events, self._consent_settings())
+        choices = consent.effective(stated, consent.State(), self._consent_settings(), entry.has_gpc)
         if entry.is_browsers:
-            entry = await self._handed_over(entry, events)
+            if stated.get("functional") is not False and not entry.has_gpc:
+                entry = await self._handed_over(entry, events, stated)
             if devices.is_wanted(entry.pipeline.identity_config):
                 refused = choices.get("functional") is False or entry.has_gpc
                 entry = await (self._forgotten(entry) if refused else self._with_device(entry))
+        is_first = is_first and entry.visitor.takes_cookie
         return _with_vendor_cookies(entry, events[0], choices) if is_first else entry
 
     # ── Another site's token ─────────────────────────────────────────────────────────────────
 
-    async def _handed_over(self, entry: Entry, events: Sequence[Event]) -> Entry:
-        """With the visitor of the first token that stands in the address of an event's page."""
+    async def _handed_over(self, entry: Entry, events: Sequence[Event], stated: dict[str, bool]) -> Entry:
+        """With the visitor of the first token that stands in the address of an event's page.
+
+        One that was used brings nobody, and no new cookie either: it would take the place of the one that
+        another answer sets.
+        """
         if not entry.pipeline.identity_config.get("cross_domain_enabled"):
             return entry
         found = next(((event, token) for event in events if (token := _token_of(event))), None)
@@ -88,9 +95,12 @@ class Recognition:
             pipeline_id=entry.pipeline.id,
             message_id=_own_message_id(entry, found[0]),
             present=entry.visitor.cookie,
+            is_granted=stated.get("functional") is True,
         )
-        visitor = await self._handovers.redeem(claim)
-        return entry if visitor is None else entry.with_visitor(visitor)
+        redeemed = await self._handovers.redeem(claim)
+        if redeemed.visitor is not None:
+            return entry.with_visitor(redeemed.visitor)
+        return entry.without_cookies() if redeemed.is_used else entry
 
     # ── The device ───────────────────────────────────────────────────────────────────────────
 
@@ -127,10 +137,9 @@ class Recognition:
         return entry.setting(Setting(cookies.DEVICE, "", max_age_s=0))
 
 
-def _choices(events: Sequence[Event], settings: ConsentSettings, *, has_gpc: bool) -> dict[str, bool]:
-    """What holds for a visitor of whom nothing is kept: the events' own words, of each category the last."""
-    stated = {name: choice for event in events for name, choice in consent.stated(event, settings).items()}
-    return consent.effective(stated, consent.State(), settings, has_gpc)
+def _stated(events: Sequence[Event], settings: ConsentSettings) -> dict[str, bool]:
+    """What the request itself says, of each category the last word."""
+    return {name: choice for event in events for name, choice in consent.stated(event, settings).items()}
 
 
 def _addresses(event: Event) -> tuple[Any, ...]:
