@@ -36,6 +36,9 @@ MOST_SECTIONS = 500
 EVERY = "*"
 """The section of `events` that all others are layered over."""
 
+TYPES_WITHOUT_NAMES = ("page", "screen", "identify", "group", "alias")
+"""Types that a section is for as a whole."""
+
 OBJECT_AT = re.compile(r"(?P<words>.*?)(?: - at `\$\.?(?P<at>[^`]*)`)?")
 FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>[^`]*)`")
 
@@ -174,8 +177,14 @@ def _words(message: str) -> Problem:
 
 
 def event_id(event: Event) -> str:
-    """The id that a section of `events` is known by: `order_completed`, `page`, `identify`…"""
-    return _id(event.event or "") if event.type == "track" else event.type
+    """The id that a section of `events` is known by: `order_completed`, `page`, `identify`…
+
+    A track event that is named like a type has none: `track page`.
+    """
+    if event.type != "track":
+        return event.type
+    found = _id(event.event or "")
+    return f"track {found}" if found in TYPES_WITHOUT_NAMES else found
 
 
 def _id(name: str) -> str:

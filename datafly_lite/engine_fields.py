@@ -6,6 +6,7 @@ A destination that begins with `event.` is the canonical event's; all others bui
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -23,6 +24,9 @@ LARGEST_DRAFT_BYTES = 1024 * 1024
 DEEPEST = 64
 KEPT = ("type", "messageId", "receivedAt")
 """What nothing may change of an event: its kind, its idempotency id, and when the product took it."""
+
+TIMES = ("timestamp", "originalTimestamp", "sentAt")
+"""What vendors read as a time. What a client wrote there stays; what is written anew must be one."""
 
 OnMissing = Literal["skip", "null", "drop", "fail"]
 Kind = Literal["string", "number", "integer", "boolean", "array", "object"]
@@ -65,6 +69,8 @@ class Destination(NamedTuple):
         if isinstance(value, dict | list):
             check_size(value, LARGEST_VALUE_BYTES)
         if self.is_event:
+            if self.path.parts[0] in TIMES and value != self.read(draft):
+                check_time(str(self.path.parts[0]), value)
             put_event(draft.event, self.path, value)
         else:
             draft.payload = put(draft.payload, self.path, value)
@@ -141,6 +147,16 @@ def _field(text: str, value: Any, *, has_value: bool) -> Field:
 
 def problem_of(field: str, error: ExpressionError) -> Problem:
     return field, f"at character {error.position}: {error}"
+
+
+def check_time(name: str, value: Any) -> None:
+    """Raise StepFailed for a text that is no time with its zone; of other kinds the event's type knows."""
+    try:
+        if not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None:
+            return
+    except ValueError:
+        pass
+    raise StepFailed(f"{name} needs a time such as 2026-03-01T10:00:00Z, with its zone")
 
 
 def check_size(value: dict[str, Any] | list[Any], most_bytes: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from datafly_lite.engine_fields import KEPT
+from datafly_lite.engine_fields import KEPT, TIMES, check_time
 from datafly_lite.errors import ScriptError, StepFailed
 from datafly_lite.events import Event
 from datafly_lite.paths import ATTRIBUTES
@@ -39,6 +39,9 @@ def run_script(
         return None
     for name in _changed(given, made):
         raise StepFailed(name)
+    for name in TIMES:
+        if made.get(name) != given.get(name):
+            check_time(name, made.get(name))
     try:
         return msgspec.convert(made, Event)
     except msgspec.ValidationError as error:

@@ -62,7 +62,7 @@ class Map(_Step, frozen=True, kw_only=True, tag="map"):
 
 
 class Transform(_Step, frozen=True, kw_only=True, tag="transform"):
-    """path -> expression with `value`, what is there now."""
+    """path -> expression with `value`, what is there now, and stays where NULL is skipped."""
 
     fields: dict[str, Any]
     on_missing: OnMissing = "skip"
@@ -169,10 +169,11 @@ def _transform(step: Transform, problems: list[Problem]) -> StepRun:
 
 
 def _transform_field(field: Field, on_missing: OnMissing, draft: Draft, moment: Moment) -> str | None:
-    value = field.to.read(draft)
+    value, found = field.to.read(draft), None
     if value is not MISSING and value is not None:
-        found = field.source.evaluate(scope_of(draft, moment, value))
-        field.to.put(draft, converted(found, field.type))
+        found = converted(field.source.evaluate(scope_of(draft, moment, value)), field.type)
+    if found is not None:
+        field.to.put(draft, found)
     elif on_missing == "drop":
         return f"{field.to.text}: nothing is there"
     elif on_missing == "fail":

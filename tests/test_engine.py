@@ -67,6 +67,10 @@ def outcome(*steps: dict[str, Any], **fields: Any) -> tuple[str, str]:
     return last.outcome, last.detail
 
 
+def scripted(body: str) -> dict[str, Any]:
+    return {"type": "custom_js", "code": f"function process(event, context) {{\n{body}\n}}"}
+
+
 def problems(steps: list[Any], events: dict[str, Any] | None = None) -> dict[str, str]:
     with pytest.raises(AdminError) as raised:
         compile_engine(steps, events or {})
@@ -218,6 +222,66 @@ def test_what_is_missing(kind: str, on_missing: str | None, expected: str) -> No
     assert ran[-1].outcome == expected
     assert draft.payload == ({"x": None} if on_missing == "null" else {})
     assert expected not in ("drop", "fail") or "x: nothing is there" in ran[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("on_missing", "expected", "left"),
+    [
+        (None, "ok", ORDER),
+        ("skip", "ok", ORDER),
+        ("null", "changed", {**ORDER, "price": None}),
+        ("drop", "drop", ORDER),
+        ("fail", "fail", ORDER),
+    ],
+)
+@pytest.mark.parametrize("expression", ["properties.nothing", "NULLIF(value, value)", "value || NULL"])
+def test_what_a_transform_makes_null_is_missing_too(
+    expression: str, on_missing: str | None, expected: str, left: dict[str, Any]
+) -> None:
+    step = {"type": "transform", "fields": {"event.properties.price": expression}}
+    draft, ran = through({**step, "on_missing": on_missing} if on_missing else step)
+    assert ran[-1].outcome == expected
+    assert draft.event.properties == left
+
+
+TIMES = ("timestamp", "originalTimestamp", "sentAt")
+
+
+@pytest.mark.parametrize("field", TIMES)
+@pytest.mark.parametrize(
+    "text", ["yesterday", "", "1772359201000", "2026-03-01T10:00:00", "2026-13-01T10:00:00Z"]
+)
+def test_a_time_of_an_event_is_one_or_the_step_fails(field: str, text: str) -> None:
+    for step in (
+        {"type": "enrich", "fields": {f"event.{field}": text}},
+        {"type": "compute", "fields": {f"event.{field}": "properties.at"}},
+        scripted(f"event.{field} = event.properties.at; return event;"),
+    ):
+        found = outcome(step, properties={"at": text})
+        assert found[0] == "fail"
+        assert f"{field} needs a time" in found[1]
+
+
+@pytest.mark.parametrize("field", TIMES)
+@pytest.mark.parametrize("text", ["2026-03-02T10:00:00.000Z", "2026-03-02T10:00:00+02:00"])
+def test_a_time_of_an_event_can_be_set(field: str, text: str) -> None:
+    for step in (
+        {"type": "enrich", "fields": {f"event.{field}": text}},
+        scripted(f"event.{field} = event.properties.at; return event;"),
+    ):
+        draft, _ = through(step, event=an_event(properties={"at": text}))
+        assert msgspec.to_builtins(draft.event)[field] == text
+
+
+def test_what_a_client_wrote_for_a_time_stands_in_no_steps_way() -> None:
+    wrote = {"originalTimestamp": "last week", "sentAt": "now"}
+    steps = (
+        {"type": "transform", "fields": {"event.sentAt": "value"}},
+        scripted("event.traits.a = 1; return event;"),
+    )
+    draft, ran = through(*steps, event=an_event(**wrote))
+    assert draft.event == an_event(**wrote, traits={"a": 1})
+    assert [one.outcome for one in ran] == ["ok", "changed"]
 
 
 # ── Errors ───────────────────────────────────────────────────────────────────────────────────
@@ -410,6 +474,15 @@ def test_an_event_that_is_switched_off_is_dropped() -> None:
     assert [(one.outcome, one.detail) for one in ran] == [("drop", "events: identify is not sent")]
 
 
+@pytest.mark.parametrize("kind", ["page", "screen", "identify", "group", "alias"])
+def test_the_section_of_a_type_is_for_no_track_event_of_that_name(kind: str) -> None:
+    engine = compile_engine([], {kind: False, "*": {"a": "1"}})
+    for name in (kind, kind.upper()):
+        draft, ran = run(engine, an_event(event=name))
+        assert (ran[-1].outcome, draft.payload) == ("changed", {"a": 1})
+    assert run(engine, an_event(type=kind, event=None))[1][-1].outcome == "drop"
+
+
 def test_with_all_switched_off_the_named_ones_are_sent() -> None:
     engine = compile_engine([], {"*": False, "purchase": {"a": "1"}, "page": {}})
     assert run(engine)[0].payload == {"a": 1}
@@ -430,10 +503,6 @@ def test_two_sections_for_one_event_are_refused() -> None:
 
 
 # ── JavaScript ───────────────────────────────────────────────────────────────────────────────
-
-
-def scripted(body: str) -> dict[str, Any]:
-    return {"type": "custom_js", "code": f"function process(event, context) {{\n{body}\n}}"}
 
 
 def test_a_script_changes_the_event_and_is_told_where_it_runs() -> None:
