@@ -7,18 +7,18 @@ and its script compiled once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from datafly_lite import bots, expressions, paths, pii, scripting
 from datafly_lite.bots import BotFiltering
 from datafly_lite.consent import ConsentSettings
-from datafly_lite.errors import ExpressionError, ScriptEngineUnavailable, ScriptError
+from datafly_lite.errors import ExpressionError, ScriptEngineUnavailable, ScriptError, StepFailed
 from datafly_lite.event_names import canonical
 from datafly_lite.events import Event
-from datafly_lite.expressions import Expression
+from datafly_lite.expressions import Expression, Scope
 from datafly_lite.paths import Path
 from datafly_lite.pii import PiiRules
 from datafly_lite.scripting import Script
@@ -26,6 +26,9 @@ from datafly_lite.sessions import SessionRules
 
 MAX_RULES = 200
 MAX_WINDOW_HOURS = 720
+
+NO_EVENT = Event(type="track", message_id="", timestamp="", received_at="")
+"""What a condition that looks at no event is tried on."""
 
 Problem = tuple[str, str]
 """A field, as in `routing_rules[2].condition`, and what is wrong with it."""
@@ -116,21 +119,34 @@ def _can_be_key(value: object) -> bool:
 def compiled(
     data_layer: DataLayer, data_layer_version: int, settings: ConsentSettings, consent_version: int
 ) -> Rules:
-    """Make ready what `problems` found nothing wrong with. Raises ExpressionError."""
+    """Make ready what `problems` found nothing wrong with. Raises ExpressionError for a key's path."""
     script = data_layer.custom_js
     return Rules(
         data_layer=data_layer,
         data_layer_version=data_layer_version,
         consent=settings,
         consent_version=consent_version,
-        routing=tuple(
-            (expressions.compile_expression(rule.condition), rule.action) for rule in data_layer.routing_rules
-        ),
+        routing=tuple((_condition(rule.condition), rule.action) for rule in data_layer.routing_rules),
         keys=tuple(
             (canonical(key.event), key.path, paths.parse(key.path)) for key in data_layer.deduplication.keys
         ),
         script=Script(script.code) if script.enabled else None,
     )
+
+
+def _condition(text: str) -> Expression:
+    """One that an older program took and this one refuses holds for no event, and says so of each."""
+    try:
+        return expressions.compile_expression(text)
+    except ExpressionError as error:
+        return Expression(text, frozenset(), _failing(f"{_at(error)}; mend it and save"))
+
+
+def _failing(words: str) -> Callable[[Scope], Any]:
+    def fail(_: Scope) -> Any:
+        raise StepFailed(words)
+
+    return fail
 
 
 def problems(data_layer: DataLayer) -> Iterator[Problem]:
@@ -143,16 +159,47 @@ def problems(data_layer: DataLayer) -> Iterator[Problem]:
         (f"bot_filtering.{field}", message) for field, message in bots.problems(data_layer.bot_filtering)
     )
     for number, key in enumerate(data_layer.deduplication.keys):
-        try:
-            paths.parse(key.path)
-        except ExpressionError as error:
-            yield f"deduplication.keys[{number}].path", _at(error)
+        yield from ((f"deduplication.keys[{number}].path", one) for one in _key_problems(key.path))
     for number, rule in enumerate(data_layer.routing_rules):
-        try:
-            expressions.compile_expression(rule.condition)
-        except ExpressionError as error:
-            yield f"routing_rules[{number}].condition", _at(error)
+        yield from (
+            (f"routing_rules[{number}].condition", one) for one in _condition_problems(rule.condition)
+        )
     yield from _script_problems(data_layer.custom_js)
+
+
+def _key_problems(text: str) -> Iterator[str]:
+    try:
+        path = paths.parse(text)
+    except ExpressionError as error:
+        yield _at(error)
+        return
+    root, below = str(path.parts[0]), path.parts[1:]
+    if root not in paths.ATTRIBUTES:
+        yield f"an event has no field {root}; its own are below properties, as in properties.{text}"
+    elif _is_object(root) and not below:
+        yield f"{root} is an object: name the field below it that no two events may share"
+    elif below and not _is_object(root):
+        yield f"{root} of an event has nothing below it; write a path such as properties.order_id"
+
+
+def _is_object(root: str) -> bool:
+    """Whether fields lie below that root of every event."""
+    return isinstance(getattr(NO_EVENT, paths.ATTRIBUTES[root]), dict)
+
+
+def _condition_problems(text: str) -> Iterator[str]:
+    try:
+        condition = expressions.compile_expression(text)
+    except ExpressionError as error:
+        yield _at(error)
+        return
+    if absent := sorted(condition.roots & {"payload", "value"}):
+        yield f"{absent[0]} stands for nothing in a routing rule: only an integration's steps have one"
+    elif not condition.roots:
+        try:
+            condition.test(Scope(NO_EVENT))
+        except StepFailed as error:
+            yield f"it holds for no event: {error}"
 
 
 def _script_problems(custom_js: CustomJs) -> Iterator[Problem]:

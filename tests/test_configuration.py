@@ -11,9 +11,11 @@ import msgspec
 import pytest
 import structlog
 
+from datafly_lite.errors import StepFailed
+from datafly_lite.expressions import Scope
 from kit import Management, RecordingVendor, running_server, send_event, wait_until
 from path_kit import ATTACHMENT, open_path
-from test_engine import configure
+from test_engine import an_event, configure
 
 TOO_LARGE = {"type": "compute", "fields": {"x": "ROUND(1e18, {{pipeline_param.digits}})"}}
 
@@ -37,9 +39,10 @@ def test_a_parameter_of_any_value_stops_neither_the_process_nor_its_next_start(
     assert body["x"] == 1e18
 
 
-def stored_by_an_older_program(connection: sqlite3.Connection) -> None:
+def stored_by_an_older_program(connection: sqlite3.Connection, config: dict[str, Any]) -> None:
     connection.execute(
-        "INSERT INTO data_layers (version, config, created_at_ms) VALUES (1, ?, 0)", ('{"routing_rules": 7}',)
+        "INSERT INTO data_layers (version, config, created_at_ms) VALUES (1, ?, 0)",
+        (msgspec.json.encode(config).decode(),),
     )
 
 
@@ -71,7 +74,7 @@ async def test_what_cannot_be_read_leaves_the_configuration_as_it_was(data_dir: 
 
     async with open_path(data_dir) as path:
         before = path.configuration.current
-        await path.store.write(stored_by_an_older_program)
+        await path.store.write(stored_by_an_older_program, {"routing_rules": 7})
         with structlog.testing.capture_logs() as said:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(path.configuration.run, sleep)
@@ -81,3 +84,17 @@ async def test_what_cannot_be_read_leaves_the_configuration_as_it_was(data_dir: 
                 tasks.cancel_scope.cancel()
         assert path.configuration.current is before
     assert [one["event"] for one in said] == ["configuration not reloaded"]
+
+
+@pytest.mark.anyio
+async def test_a_rule_that_can_no_longer_be_read_holds_for_no_event_and_says_so(data_dir: Path) -> None:
+    large = "event MATCHES '(x|[ab]{1,50}){15}c'"
+    rules = [{"condition": large, "action": "pass"}, {"condition": "event = 'x'", "action": "drop"}]
+    async with open_path(data_dir) as path:
+        await path.store.write(stored_by_an_older_program, {"routing_rules": rules})
+        await path.configuration.reload()
+        (first, _), (second, _) = path.configuration.current.rules.routing
+    scope = Scope(an_event(event="x"))
+    with pytest.raises(StepFailed, match="the pattern is too large"):
+        first.test(scope)
+    assert second.test(scope)

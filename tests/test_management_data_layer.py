@@ -226,6 +226,41 @@ def test_a_condition_is_told_with_its_place(admin: Admin, condition: str, positi
     assert checked["message"] in message
 
 
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("value = 1", "value stands for nothing in a routing rule"),
+        ("event = 'x' OR payload.a = 1", "payload stands for nothing in a routing rule"),
+        ("5", "it holds for no event: a condition needs true or false, not a number"),
+        ("'event'", "it holds for no event: a condition needs true or false, not text"),
+        ("NOW()", "it holds for no event: a condition needs true or false, not a number"),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(admin: Admin, condition: str, words: str) -> None:
+    rules = [{"condition": "TRUE", "action": "pass"}, {"condition": condition, "action": "drop"}]
+    [(field, message)] = wrong(admin, {"routing_rules": rules}).items()
+    assert field == "config.routing_rules[1].condition"
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("order_id", "an event has no field order_id"),
+        ("payload.order_id", "an event has no field payload"),
+        ("event.properties.order_id", "event of an event has nothing below it"),
+        ("userId.x", "userId of an event has nothing below it"),
+        ("properties", "properties is an object"),
+    ],
+)
+def test_a_key_that_can_never_be_found_is_refused(admin: Admin, path: str, words: str) -> None:
+    good = [{"event": "purchase", "path": one} for one in ("properties.order_id", "userId", "vendorIds.a")]
+    keys = [*good, {"event": "purchase", "path": path}]
+    [(field, message)] = wrong(admin, {"deduplication": {"keys": keys}}).items()
+    assert field == "config.deduplication.keys[3].path"
+    assert words in message
+
+
 def test_a_good_expression_is_called_valid(admin: Admin) -> None:
     found = admin.ok("POST", "/expressions/check", {"expression": "LOWER(event) = 'x'"}, role="viewer")
     assert found == {"valid": True, "message": None, "position": None}
