@@ -57,6 +57,23 @@ def sqlite_schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
 # ── What is refused ──────────────────────────────────────────────────────────────────────────
 
 
+def test_a_file_of_an_earlier_development_build_is_refused_with_what_to_do(data_dir: Path) -> None:
+    path = data_dir / "datafly.db"
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE sessions")
+    with pytest.raises(StorageRefused, match="earlier development build.*--data-dir"):
+        open_and_close(path)
+
+
+def test_a_table_of_the_operators_own_is_no_concern(data_dir: Path) -> None:
+    path = data_dir / "datafly.db"
+    open_and_close(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    open_and_close(path)
+
+
 def test_a_second_process_is_refused_until_the_first_is_gone(data_dir: Path) -> None:
     path = data_dir / "datafly.db"
     first = subprocess.Popen(

@@ -27,9 +27,12 @@ def migrate(
     """
     newest = 1 + len(steps)
     version = _version(connection, path)
+    schema = schema or asset("schema.sql").read_text(encoding="utf-8")
     if version == 0:
-        _run(connection, schema or asset("schema.sql").read_text(encoding="utf-8"), newest)
+        _run(connection, schema, newest)
         return
+    if version == newest and not steps:
+        _check_same(connection, path, schema)
     if version > newest:
         raise StorageRefused(
             f"{path} has schema {version}, this program knows up to {newest}: install the newer program again"
@@ -38,6 +41,24 @@ def migrate(
         _snapshot(connection, path, version)
     for target in range(version + 1, newest + 1):
         _run(connection, steps[target], target)
+
+
+def _check_same(connection: sqlite3.Connection, path: Path, schema: str) -> None:
+    """Before its first release a schema changes without a number: say so at the start, not at some event."""
+    made = sqlite3.connect(":memory:")
+    try:
+        made.executescript(schema)
+        if _objects(made) - _objects(connection):  # whatever an operator added is no concern of ours
+            raise StorageRefused(
+                f"{path} was made by an earlier development build, whose tables were others:"
+                " name an empty folder with --data-dir, or move this one away"
+            )
+    finally:
+        made.close()
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+    return set(connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
