@@ -175,6 +175,51 @@ def test_who_refuses_is_neither_known_again_nor_given_the_cookie(
     assert view(appliance, {"_dfdid": device}).visitor != first.visitor
 
 
+def await_choice(appliance: Appliance, visitor: str, **choices: bool) -> None:
+    """Until the processing keeps what the visitor said."""
+
+    def is_kept() -> bool:
+        with sqlite3.connect(f"file:{appliance.database}?mode=ro", uri=True) as connection:
+            row = connection.execute(
+                "SELECT consent FROM identities WHERE anonymous_id = ?", (visitor,)
+            ).fetchone()
+        connection.close()
+        return bool(row) and choices.items() <= json.loads(row[0]).get("choices", {}).items()
+
+    wait_until(is_kept, f"{choices} is kept")
+
+
+def test_a_refusal_that_was_made_before_still_holds(appliance: Appliance) -> None:
+    visitor = view(appliance, consent={"functional": False}).cookies["_dfid"]
+    await_choice(appliance, visitor, functional=False)
+    assert view(appliance, {"_dfid": visitor}).cookies == {}, "a silent event changes nothing"
+    assert view(appliance, {"_dfid": visitor}, {"functional": True}).cookies.keys() == {"_dfdid"}
+
+
+def test_who_refused_elsewhere_is_not_known_by_the_device(appliance: Appliance) -> None:
+    """Their other browser, or a server, said no for them: `_dfdid` is still there."""
+    first = view(appliance)
+    device = first.cookies["_dfdid"]
+    view(appliance, {"_dfid": first.visitor}, {"functional": False})
+    await_choice(appliance, first.visitor, functional=False)
+    seen = view(appliance, {"_dfdid": device})
+    assert seen.visitor != first.visitor
+    assert seen.cookies == {"_dfid": seen.visitor, "_dfdid": ""}
+    assert known(appliance, device) is None
+
+
+def test_who_agreed_once_is_known_again_though_nobody_else_is(tmp_path: Path) -> None:
+    with running_appliance(tmp_path, identity_config={"device_recognition": True}) as asking:
+        asks_first = {"config": {"default_policy": {"functional": False}}}
+        asking.management.call("PUT", "consent-settings", asks_first)
+        assert view(asking).cookies.keys() == {"_dfid"}
+        first = view(asking, consent={"functional": True})
+        await_choice(asking, first.visitor, functional=True)
+        again = view(asking, {"_dfdid": first.cookies["_dfdid"]})
+        assert (again.visitor, again.cookies) == (first.visitor, first.cookies)
+        assert view(asking, first.cookies).cookies == {}
+
+
 def test_other_categories_have_no_say_in_it(appliance: Appliance) -> None:
     consent = {"functional": True, "marketing": False, "analytics": False}
     assert set(view(appliance, consent=consent).cookies) == {"_dfid", "_dfdid"}

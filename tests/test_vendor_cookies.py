@@ -19,6 +19,7 @@ from datafly_lite.gateway import cookies, vendor_cookies
 from datafly_lite.gateway.vendor_cookies import Maker
 from gateway_kit import ORIGIN, Appliance, running_appliance
 from kit import Pipeline, request
+from test_device_recognition import WINDOWS, await_choice
 from test_gateway_paths import signature
 
 NOW_MS = 1_772_029_800_123
@@ -63,7 +64,12 @@ class Seen(NamedTuple):
 
 
 def view(
-    appliance: Appliance, cookie: str = "", consent: Any = None, pipeline: Pipeline | None = None, **head: str
+    appliance: Appliance,
+    cookie: str = "",
+    consent: Any = None,
+    pipeline: Pipeline | None = None,
+    anonymous_id: str | None = None,
+    **head: str,
 ) -> Seen:
     message_id = f"m-{next(numbers)}"
     context = {"page": {"url": LANDING}, **({} if consent is None else {"consent": consent})}
@@ -71,7 +77,9 @@ def view(
     headers = {"Authorization": f"Bearer {(pipeline or appliance.pipeline).key}", "Origin": ORIGIN, **named}
     if cookie:
         headers["Cookie"] = cookie
-    body = {"type": "page", "messageId": message_id, "context": context}
+    body: dict[str, Any] = {"type": "page", "messageId": message_id, "context": context}
+    if anonymous_id is not None:
+        body["anonymousId"] = anonymous_id
     sent = {name: value for name, value in headers.items() if value}
     answer = request(f"{appliance.server.base_url}/v1/p", "POST", json.dumps(body).encode(), sent)
     assert answer.status == 200, answer.body
@@ -228,6 +236,23 @@ def test_what_is_refused_is_not_set(appliance: Appliance, consent: Any, gpc: str
     assert made == {"_pin_unauth", *expected}, (
         "what the browser has is still told to those who judge by consent"
     )
+
+
+def test_what_was_refused_before_is_not_set_either(appliance: Appliance) -> None:
+    """By whom the SDK names, or the device, though the cookie is gone."""
+    pipeline = appliance.management.create_pipeline(
+        "Again", js_builder_config={"vendor_syncs": ALL}, identity_config={"device_recognition": True}
+    )
+    browser = WINDOWS.format(version=131)
+    first = view(appliance, "", {"marketing": False}, pipeline, User_Agent=browser)
+    await_choice(appliance, first.cookies["_dfid"], marketing=False)
+    had = "_fbp=fb.1.1772029800000.1; _ga=GA1.2.1.2"
+    cookie = f"_dfdid={first.cookies['_dfdid']}; {had}"
+    again = view(appliance, cookie, pipeline=pipeline, User_Agent=browser)
+    assert again.cookies.keys() == {"_dfid", "_dfdid", "_ga"}
+    assert again.cookies["_dfid"] == first.cookies["_dfid"]
+    named = view(appliance, had, anonymous_id=first.cookies["_dfid"])
+    assert named.cookies.keys() == {"_dfid", "_ga"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from datafly_lite.gateway.cookies import Setting
 from datafly_lite.gateway.dialect import Item
 from datafly_lite.gateway.entries import Entry
 from datafly_lite.gateway.handovers import Claim, Handovers
-from datafly_lite.store import Store
+from datafly_lite.store import Store, handovers
 from datafly_lite.store import devices as rows
 
 SWEEP_EVERY_MS = 86_400_000
@@ -61,17 +61,27 @@ class Recognition:
 
         `arrivals` are its events as they are without this, at least one. Raises StorageError.
         """
-        events, is_first = [one.event for one in arrivals], entry.visitor.takes_cookie
+        events, first = [one.event for one in arrivals], entry.visitor
         stated = _stated(events, self._consent_settings())
-        choices = consent.effective(stated, consent.State(), self._consent_settings(), entry.has_gpc)
         if entry.is_browsers:
-            if stated.get("functional") is not False and not entry.has_gpc:
+            is_refused = stated.get("functional") is False or entry.has_gpc
+            if not is_refused:
                 entry = await self._handed_over(entry, events, stated)
             if devices.is_wanted(entry.pipeline.identity_config):
-                refused = choices.get("functional") is False or entry.has_gpc
-                entry = await (self._forgotten(entry) if refused else self._with_device(entry))
-        is_first = is_first and entry.visitor.takes_cookie
-        return _with_vendor_cookies(entry, events[0], choices) if is_first else entry
+                entry = await (self._forgotten(entry) if is_refused else self._with_device(entry, stated))
+        if (
+            first.takes_cookie
+            and entry.visitor.takes_cookie
+            and (values := _vendors_values(entry, events[0]))
+        ):
+            choices = await self._choices(entry, stated, first.id, entry.visitor.id)
+            return _with_vendor_cookies(entry, values, choices)
+        return entry
+
+    async def _choices(self, entry: Entry, stated: dict[str, bool], *visitors: str) -> dict[str, bool]:
+        """What holds for a request: its own words, then what those who may have sent it said before."""
+        kept = await self._store.read(handovers.choices_of, *visitors)
+        return consent.effective(stated, consent.State(kept), self._consent_settings(), entry.has_gpc)
 
     # ── Another site's token ─────────────────────────────────────────────────────────────────
 
@@ -104,20 +114,28 @@ class Recognition:
 
     # ── The device ───────────────────────────────────────────────────────────────────────────
 
-    async def _with_device(self, entry: Entry) -> Entry:
-        """Known again by its device where `_dfid` is gone; a browser without `_dfdid` gets one."""
-        device = cookies.device_of(entry.call.headers.get(b"cookie"))
-        visitor = entry.visitor
+    async def _with_device(self, entry: Entry, stated: dict[str, bool]) -> Entry:
+        """Known again by its device where `_dfid` is gone; a browser without `_dfdid` gets one.
+
+        Not where who it is, or would be, said no to it in an earlier event.
+        """
+        device, visitor = cookies.device_of(entry.call.headers.get(b"cookie")), entry.visitor
         if not visitor.takes_cookie and (device is not None or visitor.cookie is None):
             return entry
-        signals = devices.signals_of(entry.call.headers)
+        signals, found = devices.signals_of(entry.call.headers), None
         if device is not None and visitor.cookie is None:
-            found = await self._store.read(rows.known, device)
-            if found is not None and devices.agree(found[1], signals):
-                entry = entry.with_visitor(found[0])
-            else:
-                device = None
+            found = await self._owner(device, signals)
+            device = device if found else None
+        choices = await self._choices(entry, stated, visitor.id, *([found] if found else []))
+        if choices.get("functional") is False:
+            return await self._forgotten(entry)
+        entry = entry.with_visitor(found) if found else entry
         return await self._with_row(entry, device or str(uuid_utils.uuid4()), signals)
+
+    async def _owner(self, device: str, signals: dict[str, str]) -> str | None:
+        """The visitor of a device that looks as it did."""
+        found = await self._store.read(rows.known, device)
+        return found[0] if found is not None and devices.agree(found[1], signals) else None
 
     async def _with_row(self, entry: Entry, device: str, signals: dict[str, str]) -> Entry:
         now_ms = entry.received_at_ms
@@ -162,16 +180,15 @@ def _own_message_id(entry: Entry, event: Event) -> str | None:
     return event.message_id if own else None
 
 
-def _with_vendor_cookies(entry: Entry, event: Event, choices: dict[str, bool]) -> Entry:
-    """A visitor who was known before has vendors' ids already: none are made anew."""
+def _vendors_values(entry: Entry, event: Event) -> dict[str, str]:
+    """Cookie -> value. A visitor who was known before has vendors' ids already: none are made anew."""
     is_new, (url, _) = entry.visitor.cookie is None, _addresses(event)
-    values = vendor_cookies.values_of(
-        _asked_vendors(entry),
-        entry.vendor_cookies,
-        vendor_cookies.Maker(entry.visitor.id, entry.received_at_ms, url if isinstance(url, str) else "")
-        if is_new
-        else None,
-    )
+    page = url if isinstance(url, str) else ""
+    maker = vendor_cookies.Maker(entry.visitor.id, entry.received_at_ms, page) if is_new else None
+    return vendor_cookies.values_of(_asked_vendors(entry), entry.vendor_cookies, maker)
+
+
+def _with_vendor_cookies(entry: Entry, values: dict[str, str], choices: dict[str, bool]) -> Entry:
     permitted = {
         name: value
         for name, value in values.items()
@@ -181,7 +198,5 @@ def _with_vendor_cookies(entry: Entry, event: Event, choices: dict[str, bool]) -
         Setting(name, value, cookies.VENDORS_MAX_AGE_S[name], is_readable=True)
         for name, value in permitted.items()
     ]
-    if not settings:
-        return entry
     entry = msgspec.structs.replace(entry, vendor_cookies={**entry.vendor_cookies, **permitted})
     return entry.setting(*settings)
