@@ -86,11 +86,12 @@ def visit(
     return cookie_of(answer) or "", appliance.stored(message_id)
 
 
-def sync(appliance: Appliance, to: str, key: str = "", **headers: str) -> Answer:
+def sync(appliance: Appliance, to: str, key: str = "", method: str = "GET", **headers: str) -> Answer:
     key = key or appliance.pipeline.key
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return request(
         f"{appliance.server.base_url}/v1/sync?wk={key}&to={quote(to, safe='')}",
+        method,
         headers={"User-Agent": BROWSER, "Sec-Fetch-Dest": "document", **named},
     )
 
@@ -150,6 +151,23 @@ def test_who_has_nothing_to_hand_over_goes_on_all_the_same(
     answer = sync(appliance, f"{SITE_B}/x?y#z", **headers)
     assert (answer.status, answer.headers["Location"]) == (302, f"{SITE_B}/x?y#z")
     assert "Set-Cookie" not in answer.headers
+
+
+def test_who_only_looks_where_a_link_leads_gets_no_token(appliance: Appliance, visitor: str) -> None:
+    cookie = f"_dfid={visitor}"
+    for to in (f"{SITE_B}/x?y#z", f"{SITE_B}/x?y&_dfx=old#z"):
+        answer = sync(appliance, to, method="HEAD", Cookie=cookie)
+        assert (answer.status, answer.headers["Location"], answer.body) == (302, f"{SITE_B}/x?y#z", b"")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Set-Cookie" not in answer.headers
+    for to in ("https://evil.example/", "//site-b.example"):
+        answer = sync(appliance, to, method="HEAD", Cookie=cookie)
+        assert (answer.status, answer.body) == (400, b"")
+        assert "Location" not in answer.headers
+    assert sync(appliance, SITE_B, "dk_nobody", method="HEAD", Cookie=cookie).status == 401
+    post = sync(appliance, SITE_B, method="POST")
+    refused(post, 405, "method_not_allowed")
+    assert post.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 UNLISTED = (

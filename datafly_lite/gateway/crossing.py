@@ -1,7 +1,7 @@
 """How a visitor leaves for another site: by a link through here, or with a token that the page asks for.
 
-`GET /v1/sync?wk=dk_…&to=https://…` is followed by people; `POST /v1/cross-domain` is asked by the collector
-(spec/datafly-signal.md, 6.5, old flow; docs/cross-domain.md).
+`GET /v1/sync?wk=dk_…&to=https://…` is followed by people, and HEAD by programs that look at links; the
+collector asks `POST /v1/cross-domain` (spec/datafly-signal.md, 6.5, old flow; docs/cross-domain.md).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Crossing:
         target = _listed(pipeline, asked.get("to", ""))
         if "from" in asked:
             _check_from(pipeline, asked["from"], dev=self._settings.dev)
-        handover = await self._handover(call, pipeline, target)
+        is_followed = call.method == "GET"
+        handover = await self._handover(call, pipeline, target) if is_followed else None
         return answers.redirect(
             cross_domain.with_token(target.url, handover.token)
             if handover

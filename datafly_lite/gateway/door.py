@@ -156,7 +156,7 @@ class Door:
         preparation = self._preparations.find(call.path)
         if preparation is None:
             raise Refused("not_found", "nothing is collected at this path")
-        _check_method(call, (preparation.method,))
+        _check_method(call, preparation.methods)
         return self._prepare(call, preparation, receive)
 
     async def _prepare(self, call: Call, preparation: Preparation, receive: Receive) -> Answer:
@@ -319,7 +319,7 @@ class Door:
 
     def _methods(self, path: str) -> list[str]:
         preparation = self._preparations.find(path)
-        return [*(route(path) or ([preparation.method] if preparation else [])), "OPTIONS"]
+        return [*(route(path) or (preparation.methods if preparation else ())), "OPTIONS"]
 
     async def _lenient_answer(self, call: Call, dialect: Dialect, refused: Refused) -> Answer:
         """200 for an event that cannot be used: so what it was is committed first."""

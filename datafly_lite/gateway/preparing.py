@@ -39,9 +39,9 @@ decode_ask = msgspec.json.Decoder(Ask).decode
 
 
 class Preparation(NamedTuple):
-    """A path that takes no events: its method, and what answers it."""
+    """A path that takes no events: its methods, and what answers them."""
 
-    method: str
+    methods: tuple[str, ...]
     answer: Callable[[Call], Awaitable[Answer]]
 
 
@@ -62,18 +62,18 @@ class Preparations:
         self._rates = rates
         crossing = Crossing(settings, configuration, handovers, self._admitted)
         self._known = {
-            "v1/challenge": Preparation("POST", self._challenge),
-            "v1/cross-domain": Preparation("POST", crossing.token),
-            "v1/sync": Preparation("GET", crossing.sync),
-            SYNC_PATH.strip("/"): Preparation("GET", crossing.sync),
-            "v1/m": Preparation("POST", self._sdk_metrics),
+            "v1/challenge": Preparation(("POST",), self._challenge),
+            "v1/cross-domain": Preparation(("POST",), crossing.token),
+            "v1/sync": Preparation(("GET", "HEAD"), crossing.sync),
+            SYNC_PATH.strip("/"): Preparation(("GET", "HEAD"), crossing.sync),
+            "v1/m": Preparation(("POST",), self._sdk_metrics),
         }
 
     def find(self, path: str) -> Preparation | None:
         """The one of a path, also with a trailing slash and a doubled leading one."""
         parts = path.strip("/").split("/")
         if len(parts) == 4 and (parts[0], parts[1], parts[3]) == SETTINGS_PATH:
-            return Preparation("GET", self._settings_document)
+            return Preparation(("GET",), self._settings_document)
         return self._known.get("/".join(parts))
 
     async def _challenge(self, call: Call) -> Answer:
