@@ -71,6 +71,7 @@ class Things:
     def path(self, operation: Operation) -> str:
         is_deletion = operation.method == "DELETE" or operation.path.endswith("/integrations")
         values = {
+            "/links/{user_id}": "/links/somebody",
             "{pipeline_id}": self.pipeline_id,
             "{pi_id}": self.attachment_id,
             "{integration_id}": self.free_id if is_deletion else self.attached_id,
@@ -86,7 +87,7 @@ class Things:
             "{version}": "0",
             "{message_id:path}": self.message_id,
             "{anonymous_id:path}": self.anonymous_id,
-            "{user_id:path}": "somebody",
+            "{anonymous_id}": self.anonymous_id,
         }
         path = operation.path
         for name, value in values.items():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -84,6 +84,11 @@ def fail(server: Server, management: Management, pipeline: Pipeline) -> None:
 def processed(management: Management, failed: int) -> bool:
     """Whether as many failed events are to be seen."""
     return len(management.call("GET", "dlq-events?limit=100")["data"]) == failed
+
+
+def visitors_of(shown: Shown, user: str) -> list[str]:
+    found = shown.management.call("GET", f"identities?user_id={user}")["data"]
+    return [one["anonymous_id"] for one in found]
 
 
 def path_of(visitor: str) -> str:
@@ -264,6 +269,18 @@ def test_what_is_no_link_cannot_be_undone(shown: Shown) -> None:
     for path, user in ((path_of(KIOSK), "nobody"), (path_of("nobody"), "user-1")):
         assert client.get(f"{path}/unlink?user_id={user}").status == 404
         assert client.post(f"{path}/unlink", {"user_id": user}).status == 404
+
+
+def test_an_id_may_end_as_the_page_that_undoes_a_link(shown: Shown) -> None:
+    identify(shown.server, shown.pipeline, "un1", "p/unlink", "somebody")
+    identify(shown.server, shown.pipeline, "un2", "p", "somebody")
+    wait_until(lambda: visitors_of(shown, "somebody") == ["p", "p/unlink"], "both are known")
+    client = Client(shown.server.base_url, "admin")
+    assert "p/unlink</" in client.get(path_of("p/unlink")).body.decode()
+    assert client.post(f"{path_of('p/unlink')}/unlink", {"user_id": "somebody"}).status == 303
+    assert visitors_of(shown, "somebody") == ["p"]
+    location = Client(shown.server.base_url, None).get(path_of("p/unlink")).headers["Location"]
+    assert unquote(location) == f"/login?next={path_of('p/unlink')}"
 
 
 # ── Events that could not be processed ───────────────────────────────────────────────────────

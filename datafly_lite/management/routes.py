@@ -6,7 +6,7 @@ A role of None needs nobody to be logged in. The document at /openapi.json and t
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Router, WebSocketRoute
 
 from datafly_lite.auth_limits import Ceiling
 from datafly_lite.dry_run import DryRun
@@ -32,6 +32,7 @@ from datafly_lite.management.http import ErrorLayer, Gate, Resource, nothing_her
 from datafly_lite.management.integrations_health import IntegrationHealth
 from datafly_lite.management.openapi import document_route
 from datafly_lite.management.operations import Operation
+from datafly_lite.management.raw_paths import RawRoute
 from datafly_lite.management.revision_diff import RevisionDiff
 from datafly_lite.management.schemas import File, Page, PageQuery
 from datafly_lite.management.stats import Ledger, Stats
@@ -238,7 +239,7 @@ OPERATIONS = (
     Operation("GET", "/identities", "viewer", visitors.list_identities,
               "Find visitors, in the order of their ids", Page[identities.Identity],
               query=identities.IdentityFilters),
-    Operation("DELETE", "/identities/{anonymous_id:path}/links/{user_id:path}", "admin",
+    Operation("DELETE", "/identities/{anonymous_id}/links/{user_id}", "admin",
               visitors.unlink_identity,
               "Undo the link of a visitor to a user; its next events carry no user", None),
     Operation("GET", "/identities/{anonymous_id:path}", "viewer", visitors.get_identity,
@@ -261,7 +262,7 @@ def routes(services: Services, stream_recheck_s: float = RECHECK_S) -> list[Base
     for one in OPERATIONS:
         methods.setdefault(one.path, {})[one.method] = Gate(one.role, one.for_people, one.handler)
     resources: list[BaseRoute] = [
-        Route(path, Resource(services, ceiling, known)) for path, known in methods.items()
+        RawRoute(path, Resource(services, ceiling, known)) for path, known in methods.items()
     ]
     inside = Router(
         [*resources, WebSocketRoute(STREAM, stream(services, stream_recheck_s))],

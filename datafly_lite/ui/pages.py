@@ -101,7 +101,7 @@ def _log_in_first(request: Request) -> Response:
     """To the log-in, and after it back to the page that was asked for; a change is not done later."""
     if _wants_json(request):
         raise AdminError("INVALID_TOKEN", "log in first")
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    asked = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
     wanted = asked if request.method in {"GET", "HEAD"} and asked != "/" else ""
     return RedirectResponse(with_query("/login", {"next": wanted}), 303)
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from datafly_lite.management.raw_paths import RawRoute
 from datafly_lite.services import Services
 from datafly_lite.ui import (
     api_docs,
@@ -135,8 +136,8 @@ PAGES = tuple(
         ("GET", "/dlq-events", "viewer", dlq_events.show_list),
         #
         ("GET", "/identities", "viewer", identities.show_list),
-        ("GET", "/identities/{anonymous_id:path}/unlink", "admin", identities.confirm_unlink),
-        ("POST", "/identities/{anonymous_id:path}/unlink", "admin", identities.unlink),
+        ("GET", "/identities/{anonymous_id}/unlink", "admin", identities.confirm_unlink),
+        ("POST", "/identities/{anonymous_id}/unlink", "admin", identities.unlink),
         ("GET", "/identities/{anonymous_id:path}", "viewer", identities.show),
         ("GET", "/audit-logs", "admin", audit_logs.show_list),
     )
@@ -152,7 +153,7 @@ def routes(services: Services) -> list[BaseRoute]:
     methods: dict[str, dict[str, tuple[str | None, Handler]]] = {}
     for method, path, role, handler in PAGES:
         methods.setdefault(path, {})[method] = (role, handler)
-    known = [Route(path, Page(services, inside)) for path, inside in methods.items()]
+    known = [RawRoute(path, Page(services, inside)) for path, inside in methods.items()]
     return [static_route(), *known, Route("/{path:path}", _Otherwise(services), methods=["GET"])]
 
 
