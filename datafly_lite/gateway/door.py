@@ -280,7 +280,7 @@ class Door:
             self._publish(pipeline, arrivals)
         await self._list_refused(call, dialect, refusals)  # not before: what was not stored comes again
         told = [_told(why, index) for index, why, _ in refusals]
-        return self._success(entry, Stored(len(arrivals), duplicates, told))
+        return self._success(entry.answered(duplicates), Stored(len(arrivals), duplicates, told))
 
     async def _list_refused(
         self, call: Call, dialect: Dialect, refusals: list[tuple[int, Refused, bytes]]

@@ -29,7 +29,10 @@ class Taken(NamedTuple):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A request that passed the door's checks. `to_set` are the cookies that its answer sets."""
+    """A request that passed the door's checks. `to_set` are the cookies that its answer sets.
+
+    `is_late`: it brings another site's token that is over.
+    """
 
     call: Call
     dialect: Dialect
@@ -41,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
     has_gpc: bool = False
     vendor_cookies: dict[str, str] = {}
     to_set: tuple[cookies.Setting, ...] = ()
+    is_late: bool = False
 
     @classmethod
     def of(
@@ -87,6 +91,10 @@ class Entry(msgspec.Struct, frozen=True):
         visitor = msgspec.structs.replace(self.visitor, takes_cookie=False)
         to_set = tuple(one for one in self.to_set if not one.max_age_s)
         return msgspec.structs.replace(self, visitor=visitor, to_set=to_set)
+
+    def answered(self, duplicates: int) -> Entry:
+        """As its answer is to be: of a late event that was there already the first one named the visitor."""
+        return self.without_cookies() if duplicates and self.is_late else self
 
     def setting(self, *more: cookies.Setting) -> Entry:
         """With more cookies to set."""

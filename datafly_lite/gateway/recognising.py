@@ -110,7 +110,9 @@ class Recognition:
         redeemed = await self._handovers.redeem(claim)
         if redeemed.visitor is not None:
             return entry.with_visitor(redeemed.visitor)
-        return entry.without_cookies() if redeemed.is_used else entry
+        if redeemed.is_used:
+            return entry.without_cookies()
+        return msgspec.structs.replace(entry, is_late=True) if redeemed.is_expired else entry
 
     # ── The device ───────────────────────────────────────────────────────────────────────────
 
