@@ -62,7 +62,7 @@ def test_a_file_of_an_earlier_development_build_is_refused_with_what_to_do(data_
     open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE sessions")
-    with pytest.raises(StorageRefused, match="earlier development build.*--data-dir"):
+    with pytest.raises(StorageRefused, match=r"earlier development build.*--data-dir"):
         open_and_close(path)
 
 

@@ -26,9 +26,9 @@ from datafly_lite.processor.runner import (
     FAIL,
     Passed,
     data_layer,
-    end_of,
     integration,
     passage_of,
+    settled,
     words,
 )
 from datafly_lite.processor.state import Locate, State, nowhere
@@ -104,7 +104,7 @@ class Side:
         except Exception as error:  # as the processor does: one event must not end the run
             log.exception("a step failed in a dry run", pipeline=record.pipeline_id)
             return None, [Passed("step", DROP + DropReason.SCHEMA, f"a step failed: {type(error).__name__}")]
-        self._known.take(record, passage, end_of(passed)[0])
+        self._known.take(record, passage, settled(passage, passed)[0])
         return passage, passed
 
     def _inputs(self, candidate: Candidate) -> Inputs:

@@ -69,19 +69,19 @@ def process(record: Record, inputs: Inputs, rules: Rules, pipeline: Pipeline | N
         return unreadable(record, rules, inputs, "read", record.error)
     passage = passage_of(record, record.event, inputs, rules)
     passed = list(data_layer(passage))
-    reason, detail = end_of(passed)
-    if reason is None:
-        _start_session(passage)
+    reason, detail = settled(passage, passed)
     attachments = pipeline.attachments if pipeline is not None and reason is None else ()
     fanouts = tuple(_fanout(passage, one) for one in attachments if one.enabled)
     return Processed(record, rules, passage, inputs, reason, detail, words(passed), fanouts)
 
 
-def _start_session(passage: Passage) -> None:
-    """A session_start follows from the first event of a session that reaches anybody."""
-    if passage.start is not None and passage.session is not None:
+def settled(passage: Passage, passed: list[Passed]) -> tuple[DropReason | None, str]:
+    """As `end_of`; and a session_start follows from the first event of a session that reaches anybody."""
+    reason, detail = end_of(passed)
+    if reason is None and passage.start is not None and passage.session is not None:
         passage.session = msgspec.structs.replace(passage.session, has_start=True)
         passage.generated = (*passage.generated, (passage.session, passage.start))
+    return reason, detail
 
 
 def passage_of(record: Record, event: Event, inputs: Inputs, rules: Rules) -> Passage:
