@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +17,9 @@ from datafly_lite.consent import ConsentSettings
 from datafly_lite.data_layer import CustomJs, DataLayer, RoutingRule, compiled
 from datafly_lite.delivery.preview import Preview
 from datafly_lite.dry_run import RulesChange, Sample
+from datafly_lite.errors import AdminError
 from datafly_lite.processor.dry_run import LONGEST_TEXT, MOST_DIFFERENCES, differences
-from datafly_lite.processor.dry_runner import LARGEST_ANSWER_BYTES, LONGEST_S, DryRunner
+from datafly_lite.processor.dry_runner import LARGEST_ANSWER_BYTES, LONGEST_S, MOST_WAITING, DryRunner
 from datafly_lite.processor.state import nowhere
 from datafly_lite.store import recent_events
 from path_kit import PIPELINE, EventPath, arrival, open_path
@@ -139,3 +143,66 @@ async def test_a_difference_has_an_end(tmp_path: Path) -> None:
         change = RulesChange(compiled(layer, 0, ConsentSettings(), 0))
         [one] = (await runner(path).run(Sample(pipeline_id=PIPELINE, last=1), change)).events
         assert len(one.difference) == MOST_DIFFERENCES
+
+
+class Gate:
+    """A clock that stands still, and stops whoever looks at it the `nth` time until it is opened."""
+
+    def __init__(self, nth: int = 3) -> None:
+        self.nth = nth
+        self.looks = 0
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self) -> float:
+        self.looks += 1
+        if self.looks == self.nth:
+            self.reached.set()
+            self.opened.wait(30)
+        return 0.0
+
+
+def gated(path: EventPath, gate: Gate) -> DryRunner:
+    return DryRunner(path.store, path.configuration, path.log.record, Preview, nowhere, gate)
+
+
+async def test_a_run_that_nobody_waits_for_ends_with_the_event_it_is_at(tmp_path: Path) -> None:
+    async with open_path(tmp_path) as path:
+        await path.send(*(arrival(f"m{number}") for number in range(10)))
+        await path.process()
+        gate = Gate()
+        runs = gated(path, gate)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runs.run, Sample(pipeline_id=PIPELINE, last=10), dropping("TRUE"))
+            await anyio.to_thread.run_sync(gate.reached.wait)
+            tasks.cancel_scope.cancel()
+            gate.opened.set()
+        assert gate.looks == gate.nth
+        run = await runs.run(Sample(pipeline_id=PIPELINE, last=10), dropping("TRUE"))
+        assert run.summary.events == 10
+
+
+async def test_a_few_wait_for_their_turn_and_read_nothing_before_it(tmp_path: Path) -> None:
+    async with open_path(tmp_path) as path:
+        await path.send(arrival("before"), arrival("too"))
+        await path.process()
+        gate, seen = Gate(), list[int]()
+        runs = gated(path, gate)
+
+        async def run() -> None:
+            found = await runs.run(Sample(pipeline_id=PIPELINE, last=10), dropping("TRUE"))
+            seen.append(found.summary.events)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await anyio.to_thread.run_sync(gate.reached.wait)
+            for _ in range(MOST_WAITING):
+                tasks.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(AdminError, match="wait for their turn") as refused:
+                await run()
+            assert (refused.value.code, refused.value.status) == ("RATE_LIMITED", 429)
+            assert refused.value.retry_after_s
+            await path.send(arrival("after"))
+            await path.process()
+            gate.opened.set()
+        assert seen == [2, *[3] * MOST_WAITING]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from management_kit import Admin, running_admin
+from datafly_lite.delivery.preview import Preview
+from datafly_lite.dry_run import MOST_EVENTS
+from datafly_lite.processor.dry_runner import DryRunner
+from datafly_lite.processor.state import nowhere
+from kit import wait_until
+from management_kit import Admin, error_of, running_admin
 
 TOKEN = "tok-of-the-hook-5150"
 HOOK = {"url": "https://example.com/hook", "authentication": "bearer", "auth_token": TOKEN}
@@ -504,3 +515,54 @@ def test_what_does_not_go_together_is_said(admin: Admin, change: dict[str, Any],
     given_fields = {**Site(admin).fields(KEPT), **change}
     body = {name: value for name, value in given_fields.items() if value is not None}
     assert [one["field"] for one in details(admin, "POST", "/dry-run", body)] == fields
+
+
+# ── Nobody waits any more ────────────────────────────────────────────────────────────────────
+
+
+class SlowClock:
+    """Each look takes 10 ms: there is one an event."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        time.sleep(0.01)
+        return 0.0
+
+
+@contextlib.contextmanager
+def slow_runs(data_dir: Path) -> Iterator[tuple[Admin, SlowClock, bytes]]:
+    """An appliance whose dry runs are slow, and a request of one with as many events as there may be."""
+    body = json.dumps({"data_layer": {}, "events": [{"type": "track", "event": "E"}] * MOST_EVENTS}).encode()
+    with running_admin(data_dir) as admin:
+        clock, of = SlowClock(), admin.services
+        runner = DryRunner(of.store, of.configuration, admin.log.record, Preview, nowhere, clock)
+        msgspec.structs.force_setattr(of, "dry_run", runner.run)
+        yield admin, clock, body
+
+
+def test_a_run_ends_when_its_client_leaves(tmp_path: Path) -> None:
+    with slow_runs(tmp_path / "data") as (admin, clock, body):
+        address = urlsplit(admin.base_url)
+        head = (
+            f"POST /v1/admin/dry-run HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            f"Authorization: Bearer {admin.tokens['editor']}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection((str(address.hostname), address.port)) as client:
+            client.sendall(head.encode() + body)
+            wait_until(lambda: clock.looks > 2, "it runs")
+        one = {"data_layer": {}, "events": [{"type": "track", "event": "E"}]}
+        assert admin.ok("POST", "/dry-run", one)["summary"]["events"] == 1
+        assert clock.looks < MOST_EVENTS
+
+
+def test_a_run_gives_way_to_the_end_of_the_program(tmp_path: Path) -> None:
+    with slow_runs(tmp_path / "data") as (admin, clock, body), ThreadPoolExecutor(1) as client:
+        answer = client.submit(admin.send, "POST", "/dry-run", body, role="editor")
+        wait_until(lambda: clock.looks > 2, "it runs")
+        admin.run(admin.services.live.close)
+        assert error_of(answer.result()) == (503, "STORAGE_UNAVAILABLE")
+        assert int(answer.result().headers["Retry-After"]) > 0
+        assert clock.looks < MOST_EVENTS

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import anyio.to_thread
 import msgspec
+from starlette.requests import Request
 
 from datafly_lite.configuration import Attachment
 from datafly_lite.consent import ConsentSettings
@@ -17,6 +19,7 @@ from datafly_lite.errors import AdminError
 from datafly_lite.keyring import Keyring
 from datafly_lite.management import consent_settings, data_layer, pipelines, versioned
 from datafly_lite.management import fields as f
+from datafly_lite.management.attending import attended
 from datafly_lite.management.events import instant
 from datafly_lite.management.integrations import LARGEST_REVISION, base_revision, check
 from datafly_lite.services import Services
@@ -73,9 +76,10 @@ RULES = ("data_layer", "consent_settings")
 OF_INTEGRATIONS = ("config", "integration_id", "vendor", "base_revision")
 
 
-async def dry_run(services: Services, fields: Mapping[str, Any]) -> DryRun:
+async def dry_run(services: Services, fields: Mapping[str, Any], request: Request) -> DryRun:
     """Try `{pipeline_id, integration_id or vendor, config, base_revision?}` or `{pipeline_id?, data_layer?,
-    consent_settings?}` on `{last?}` or `{events, now?, fresh?}`. Raises VALIDATION_ERROR.
+    consent_settings?}` on `{last?}` or `{events, now?, fresh?}`. Raises VALIDATION_ERROR and
+    RATE_LIMITED, and what `attended` raises.
     """
     given = f.checked(fields, CHECKS)
     _check_together(given)
@@ -85,7 +89,7 @@ async def dry_run(services: Services, fields: Mapping[str, Any]) -> DryRun:
         change = await _integration_change(services, pipeline, given)
     else:
         change = await _rules_change(services, given)
-    return await services.dry_run(_sample(given), change)
+    return await attended(services.live, request, partial(services.dry_run, _sample(given), change))
 
 
 def _check_together(given: Mapping[str, Any]) -> None:

@@ -219,7 +219,7 @@ async def detach(call: Call) -> Response:
 
 
 async def try_change(call: Call) -> Response:
-    return answer(await dry_run.dry_run(call.services, await call.fields()))
+    return answer(await dry_run.dry_run(call.services, await call.fields(), call.request))
 
 
 # ── webhook sources ──────────────────────────────────────────────────────────────────────────

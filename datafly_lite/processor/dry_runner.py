@@ -17,6 +17,7 @@ from datafly_lite.clock import ms_of
 from datafly_lite.configuration import LiveConfiguration
 from datafly_lite.data_layer import Rules
 from datafly_lite.dry_run import DryRun, IntegrationChange, RulesChange, Sample, Tried
+from datafly_lite.errors import AdminError
 from datafly_lite.events import Envelope, Record, encode_envelope
 from datafly_lite.processor import state
 from datafly_lite.processor.dry_run import (
@@ -34,6 +35,8 @@ from datafly_lite.store import Store, recent_events
 from datafly_lite.store.recent_events import Recent
 
 LONGEST_S = 15.0
+MOST_WAITING = 3
+"""Runs beside the one that runs: each holds what it was given, and the last one waits for all before it."""
 LARGEST_SAMPLE_BYTES = 16 * 1024 * 1024
 LARGEST_ANSWER_BYTES = 8 * 1024 * 1024
 
@@ -45,7 +48,7 @@ encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class DryRunner:
-    """One run at a time: another one waits, so that the machine is left to the events that come in."""
+    """One run at a time: a few others wait, so that the machine is left to the events that come in."""
 
     def __init__(
         self,
@@ -65,23 +68,34 @@ class DryRunner:
         self._one = anyio.CapacityLimiter(1)
 
     async def run(self, sample: Sample, change: IntegrationChange | RulesChange) -> DryRun:
-        """What the change makes of the sample's events."""
+        """What the change makes of the sample's events. A caller who goes away is to cancel it.
+
+        Raises AdminError (RATE_LIMITED) where too many wait.
+        """
+        if self._one.statistics().tasks_waiting >= MOST_WAITING:
+            raise AdminError(
+                "RATE_LIMITED",
+                "other dry runs wait for their turn already: try it again in a moment",
+                retry_after_s=round(LONGEST_S),
+            )
+        async with self._one:
+            return await self._run_now(sample, change)
+
+    async def _run_now(self, sample: Sample, change: IntegrationChange | RulesChange) -> DryRun:
+        """Nothing is read before its turn: many waiting samples would be many times 16 MB."""
         current = self._live.current
         around = Around(current.rules, current.by_id, self._locate, self._preview_of)
         if sample.last:
             recent = await self._store.read(
                 recent_events.newest, sample.pipeline_id, sample.last, LARGEST_SAMPLE_BYTES
             )
-            return await self._in_thread(self._run_recent, around, change, recent)
+            return await anyio.to_thread.run_sync(self._run_recent, around, change, recent)
         records = [self._given(body, number, sample) for number, body in enumerate(sample.events, 1)]
         known = State()
         if not sample.is_fresh:
             known = await self._store.read(_known_of, records, around.rules)
         candidates = [Candidate(record, None) for record in records]
-        return await self._in_thread(self._run, around, change, known, candidates)
-
-    async def _in_thread(self, work: Callable[..., DryRun], *args: Any) -> DryRun:
-        return await anyio.to_thread.run_sync(work, *args, limiter=self._one)
+        return await anyio.to_thread.run_sync(self._run, around, change, known, candidates)
 
     def _run_recent(self, around: Around, change: IntegrationChange | RulesChange, recent: Recent) -> DryRun:
         """The oldest first, because a duplicate is what comes later; shown the newest first."""
@@ -109,7 +123,7 @@ class DryRunner:
             trial = RulesTrial(around, change, known)
         until_s, tried = self._monotonic() + LONGEST_S, list[Tried]()
         for candidate in candidates:
-            anyio.from_thread.check_cancelled()  # a program that stops waits for nobody's trial
+            anyio.from_thread.check_cancelled()  # nobody waits for it any more
             if self._monotonic() > until_s:
                 break
             with scripting.asking(scripting.TRIALS):

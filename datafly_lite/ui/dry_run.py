@@ -108,7 +108,7 @@ async def show(
     run: DryRun | None = None
     if not problems:
         try:
-            run = await dry_run.dry_run(visit.services, fields)
+            run = await dry_run.dry_run(visit.services, fields, visit.request)
         except AdminError as error:
             problems = problems_of(_moved(error, field_of), names)
     return visit.page(
