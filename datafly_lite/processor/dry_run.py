@@ -32,6 +32,7 @@ from datafly_lite.processor.runner import (
     words,
 )
 from datafly_lite.processor.state import Locate, State, nowhere
+from datafly_lite.sessions import Session
 from datafly_lite.trace import Change
 
 MOST_DIFFERENCES = 200
@@ -113,8 +114,12 @@ class Side:
         name = pipeline.name if pipeline else ""
         if recorded is None:
             return self._known.inputs_of(record, self._rules, name, self._around.locate)
-        found = self._known.inputs_of(record, self._rules, name, nowhere).duplicate_of
-        return msgspec.structs.replace(recorded, duplicate_of=found or self._recorded(record, recorded))
+        found = self._known.inputs_of(record, self._rules, name, nowhere)
+        return msgspec.structs.replace(
+            recorded,
+            duplicate_of=found.duplicate_of or self._recorded(record, recorded),
+            session=_started(recorded.session, found.session),
+        )
 
     def _recorded(self, record: Record, recorded: Inputs) -> int | None:
         """A duplicate of what came before the run stays one while its key is asked for."""
@@ -345,3 +350,10 @@ def _cut(outcome: Outcome | None) -> Outcome | None:
         return outcome
     shown = f"{body[:LONGEST_BODY]}… ({left_out} more characters)"
     return msgspec.structs.replace(outcome, request={**(outcome.request or {}), "body": shown})
+
+
+def _started(recorded: Session | None, known: Session | None) -> Session | None:
+    """As it was then; but the run itself may have made its session_start already."""
+    if recorded is None or known is None or recorded.id != known.id:
+        return recorded
+    return msgspec.structs.replace(recorded, has_start=known.has_start)
