@@ -14,47 +14,40 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import math
 import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from datafly_lite.errors import ExpressionError
 from datafly_lite.events import Event
-from datafly_lite.paths import FIELDS, MISSING, Path, parse, put_event, read_event, remove_event
-from datafly_lite.pii_detection import is_phone, scrubbed
+from datafly_lite.paths import ATTRIBUTES, FIELDS, Path, parse, put_event, remove_event
+from datafly_lite.pii_detection import PHONE_VALUE, found, is_phone, is_phone_name
+from datafly_lite.pii_walking import EVERY, GONE, Change, Part, Walk, parts_of
 
 REDACTED = "[redacted]"
 MOST_FIELDS = 100
-MOST_ITEMS = 1000
 LONGEST_PATH_CHARS = 300
-EVERY = "[*]"
 
 KEPT_FIELDS = frozenset(
     {"type", "event", "messageId", "timestamp", "receivedAt", "originalTimestamp", "sentAt", "anonymousId"}
 )
 """Without these as they came the product cannot find, order or join events."""
 
-SCANNED = tuple(
-    map(
-        parse,
-        (
-            "properties",
-            "traits",
-            "original",
-            "name",
-            "context.page",
-            "context.traits",
-            "context.campaign",
-        ),
-    )
-)
+SCANNED = ("properties", "traits", "original", "name", "category", "context")
 """Where personal data is looked for. Not in userId and groupId: [redacted] as an id would make one person of
 strangers; whoever has e-mail addresses there names the field. Not in the event's name: it is routed by it."""
+
+TECHNICAL = frozenset(
+    {
+        *("ip", "userAgent", "userAgentData", "library", "app", "bot", "browser", "device", "os", "screen"),
+        *("viewport", "network", "geo", "session", "timezone", "locale", "consent", "consentManagement"),
+        *("direct", "channel", "groupId"),
+    }
+)
+"""What of the context is not looked through: its digits are versions, sizes, times and ids. `groupId` is
+an id as the event's own is."""
 
 STRIPPED = (
     "userId",
@@ -80,18 +73,14 @@ STRIPPED = (
     "context.idfv",
 )
 
+PAGE: tuple[Part, ...] = ("context", "page")
 HASHED = re.compile(r"[0-9a-fA-F]{64}")
-PLAIN_NAME = re.compile(r"[\w$]+")
 PHONE_NAME = re.compile(r"phone|mobile|^tel$|^fax$|telephone", re.IGNORECASE)
-PHONE_VALUE = re.compile(r"[+(]?\d[\d ().\-/]{5,24}")
 CLICKS = re.compile(
     r"(?<=[?&])(?:gclid|gclsrc|gbraid|wbraid|dclid|fbclid|ttclid|epik|ScCid|li_fat_id|msclkid|twclid|rdt_cid)"
     r"=[^&#]*&?",
     re.IGNORECASE,
 )
-
-Change = Callable[[str, str], str]
-"""(text, name of its field) -> what it becomes."""
 
 
 class PiiRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,9 +89,10 @@ class PiiRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Paths are `traits.email`, `properties.products[*].email` for each item of a list, or `userId`. A trait
     (`traits.email`) also means the same one under `context.traits`, where clients repeat what identify said.
     A path in both lists is removed. `auto_detect` also looks for e-mail addresses, phone numbers and payment
-    cards in all texts of SCANNED (pii_detection.py): `hash` puts the hash in their place, `redact` the
-    word [redacted]. `ip_address`: `truncate` sets the last octet of IPv4 and the last 80 bits of IPv6 to
-    zero, as Google Analytics does (support.google.com/analytics/answer/2763052), `drop` takes it away.
+    cards in all texts, numbers and keys of SCANNED (pii_detection.py) but for what is TECHNICAL: `hash` puts
+    the hash in their place, `redact` the word [redacted]. `ip_address`: `truncate` sets the last octet of
+    IPv4 and the last 80 bits of IPv6 to zero, as Google Analytics does
+    (support.google.com/analytics/answer/2763052), `drop` takes it away.
     """
 
     enabled: bool = True
@@ -123,7 +113,7 @@ def protect(event: Event, rules: PiiRules) -> list[str]:
     for text in rules.hash_fields:
         changed += _hash(event, text)
     if rules.auto_detect != "off":
-        changed += _detect(event, _found_hash if rules.auto_detect == "hash" else _found_redacted)
+        changed += _detect(event, _with_hash if rules.auto_detect == "hash" else _with_word)
     if rules.ip_address != "keep" and "ip" in event.context:
         changed += _put_ip(event, _truncated(event.context["ip"]) if rules.ip_address == "truncate" else None)
     return changed
@@ -138,8 +128,8 @@ def strip(event: Event) -> list[str]:
     stays: no event is without.
     """
     changed = [path for one in STRIPPED for path in _remove(event, one)]
-    changed += _change(event, parse("context.page"), _without_clicks)
-    return changed + _detect(event, _found_redacted)
+    changed += _apply(event, PAGE, _without_clicks)
+    return changed + _detect(event, _with_word)
 
 
 def hashed(value: str, name: str = "") -> str:
@@ -182,117 +172,91 @@ def _problem(text: str) -> str | None:
 
 
 def _remove(event: Event, text: str) -> list[str]:
-    changed: list[str] = []
-    # From the last item to the first, so that those before it keep their places.
-    for path in reversed([*_places(event, text)]):
-        if read_event(event, path) not in (MISSING, {}):
-            remove_event(event, path)
-            changed.append(path.text)
-    return changed[::-1]
+    return [path for parts in _places(text) for path in _apply(event, parts, None)]
 
 
 def _hash(event: Event, text: str) -> list[str]:
-    changed: list[str] = []
-    for path in _places(event, text):
-        changed += _change(event, path, hashed, with_numbers=True)
-    return changed
+    return [path for parts in _places(text) for path in _apply(event, parts, _hashed)]
 
 
-def _places(event: Event, text: str) -> Iterator[Path]:
-    """Where on this event a path of the rules leads."""
-    yield from _expanded(event, text)
-    if text.startswith("traits.") or text.startswith("traits["):
-        yield from _expanded(event, f"context.{text}")
+def _places(text: str) -> tuple[tuple[Part, ...], ...]:
+    """Where a path of the rules leads."""
+    if text.startswith(("traits.", "traits[")):
+        return parts_of(text), parts_of(f"context.{text}")
+    return (parts_of(text),)
 
 
-def _expanded(event: Event, text: str) -> Iterator[Path]:
-    head, every, rest = text.partition(EVERY)
-    path = _path(head)
-    if path is None:
-        return
-    if not every:
-        yield path
-        return
-    items = read_event(event, path)
-    for index in range(min(len(items), MOST_ITEMS) if isinstance(items, list) else 0):
-        yield from _expanded(event, f"{head}[{index}]{rest}")
+def _apply(event: Event, parts: tuple[Part, ...], change: Change | None) -> list[str]:
+    """Change what is at and below the path, or take it away; gives the paths that changed."""
+    root = str(parts[0]) if parts else ""
+    attribute = ATTRIBUTES.get(root)
+    value = None if attribute is None else getattr(event, attribute)
+    if attribute is None or value is None:
+        return []
+    walk = Walk(change)
+    made = walk.at(value, parts, root)
+    if made is GONE:
+        remove_event(event, Path(root, (root,)))
+    elif made is not value:
+        setattr(event, attribute, made)
+    return walk.changed
 
 
-@lru_cache(maxsize=4096)
-def _path(text: str) -> Path | None:
-    """None for what is no path: `problems` tells the user."""
-    try:
-        return parse(text)
-    except ExpressionError:
-        return None
+def _hashed(value: str | float, name: str) -> str:
+    if isinstance(value, str):
+        return hashed(value, name)
+    is_whole = math.isfinite(value) and value == int(value)
+    return hashed(str(int(value) if is_whole else value), name)
 
 
 # ── Personal data that is found ──────────────────────────────────────────────────────────────
 
 
 def _detect(event: Event, change: Change) -> list[str]:
-    return [changed for path in SCANNED for changed in _change(event, path, change)]
+    walk = Walk(change)
+    for root in SCANNED:
+        value = getattr(event, root)
+        if not value:
+            continue
+        if root == "context":
+            value = {name: one for name, one in value.items() if name not in TECHNICAL}
+        made = walk.all_of(value, root)
+        if made is value:
+            continue
+        if root == "context":
+            made = {**{name: one for name, one in event.context.items() if name in TECHNICAL}, **made}
+        setattr(event, root, made)
+    return walk.changed
 
 
-def _found_hash(text: str, _: str) -> str:
-    return scrubbed(text, hashed)
+def _with_hash(value: str | float, name: str) -> Any:
+    return found(value, name, hashed)
 
 
-def _found_redacted(text: str, _: str) -> str:
-    return scrubbed(text, lambda __: REDACTED)
+def _with_word(value: str | float, name: str) -> Any:
+    return found(value, name, _word)
 
 
-def _without_clicks(text: str, _: str) -> str:
-    cleaned = CLICKS.sub("", text)
-    return text if cleaned == text else re.sub(r"[?&]+(?=#|$)", "", cleaned)
+def _word(_: str, __: str) -> str:
+    return REDACTED
+
+
+def _without_clicks(value: str | float, _: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    cleaned = CLICKS.sub("", value)
+    return value if cleaned == value else re.sub(r"[?&]+(?=#|$)", "", cleaned)
 
 
 # ── One value ────────────────────────────────────────────────────────────────────────────────
-
-
-def _change(event: Event, path: Path, change: Change, *, with_numbers: bool = False) -> list[str]:
-    """Change each text at and below the path; gives the paths of those that are no longer the same."""
-    name = next((str(part) for part in reversed(path.parts) if isinstance(part, str)), "")
-    changed: list[str] = []
-    made = _each(_Leaf(read_event(event, path), name, path.text), change, changed, with_numbers)
-    if changed:
-        put_event(event, path, made)
-    return changed
-
-
-class _Leaf(NamedTuple):
-    """A value, the name of its field, and where it stands."""
-
-    value: Any
-    name: str
-    place: str
-
-
-def _each(leaf: _Leaf, change: Change, changed: list[str], with_numbers: bool) -> Any:
-    value, name, place = leaf
-    if isinstance(value, dict):
-        inner = ((key, _Leaf(one, key, _below(place, key))) for key, one in value.items())
-        return {key: _each(one, change, changed, with_numbers) for key, one in inner}
-    if isinstance(value, list):
-        items = (_Leaf(one, name, f"{place}[{index}]") for index, one in enumerate(value))
-        return [_each(one, change, changed, with_numbers) for one in items]
-    if with_numbers and isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(int(value) if value == int(value) else value) if math.isfinite(value) else str(value)
-    made = change(value, name) if isinstance(value, str) else value
-    if made is not leaf.value and made != leaf.value:
-        changed.append(place)
-    return made
-
-
-def _below(place: str, key: str) -> str:
-    return f"{place}.{key}" if PLAIN_NAME.fullmatch(key) else f"{place}[{json.dumps(key)}]"
 
 
 def _written(text: str, name: str) -> str:
     """The one writing of a value, so that the same person has the same hash."""
     if "@" in text:
         return text.lower()
-    if not (is_phone(text) or (PHONE_NAME.search(name) and PHONE_VALUE.fullmatch(text))):
+    is_named = PHONE_NAME.search(name) or is_phone_name(name)
+    if not (is_phone(text) or (is_named and PHONE_VALUE.fullmatch(text))):
         return text
     digits = re.sub(r"\D", "", text)
     if text.startswith("+"):
