@@ -34,6 +34,7 @@ from datafly_lite.keyring import Keyring
 from datafly_lite.store.handovers import REPEAT_MS
 from gateway_kit import Appliance, running_appliance
 from kit import Answer, Pipeline, request
+from test_device_recognition import await_choice
 from test_gateway_paths import signature
 
 
@@ -134,6 +135,24 @@ def test_an_event_that_is_sent_again_brings_the_same_visitor(
     answers = [first, send(appliance, site_b, event(location, "again"), Origin=SITE_B)]
     assert [cookie_of(one) for one in answers] == [visitor, visitor]
     assert answers[1].json() == {"success": True, "deduplicated": True}
+
+
+@pytest.mark.parametrize("refuser", ["of the token", "of the cookie"])
+def test_nor_is_one_redeemed_where_a_visitor_said_no_before(
+    appliance: Appliance, site_b: Pipeline, visitor: str, refuser: str
+) -> None:
+    before, _ = visit(appliance, site_b, SITE_B, f"{SITE_B}/")
+    locations = [decorated(appliance, visitor) for _ in range(2)]
+    who = visitor if refuser == "of the token" else before
+    no = event(f"{SITE_B}/")
+    no["context"]["consent"] = {"functional": False}
+    send(appliance, site_b, no, Origin=SITE_B, Cookie=f"_dfid={who}")
+    await_choice(appliance, who, functional=False)
+    cookie, kept = visit(appliance, site_b, SITE_B, locations[0], Cookie=f"_dfid={before}")
+    assert (cookie, kept["anonymousId"]) == ("", before)
+    yes = event(locations[1])
+    yes["context"]["consent"] = {"functional": True}
+    assert cookie_of(send(appliance, site_b, yes, Origin=SITE_B, Cookie=f"_dfid={before}")) == visitor
 
 
 def ended(appliance: Appliance, location: str) -> str:
