@@ -201,3 +201,24 @@ def test_only_who_may_edit_may_try(shop: Shop, path: str) -> None:
         assert (
             Client(shop.server.base_url, "owner").post(target, {}, sec_fetch_site="cross-site").status == 403
         )
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (f'{{"a": {"9" * 5_000}}}', "olds a number that loses digits"),
+        (r'{"type": "track", "event": "\ud800"}', "olds half a character"),
+        (r'[{"\udfff": 1}]', "olds half a character"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": NaN}', "olds a number that loses digits"),
+        ("7", "must be an object"),
+    ],
+)
+def test_an_event_that_cannot_be_one_is_said_at_its_field(shop: Shop, event: str, message: str) -> None:
+    page = Client(shop.server.base_url).post(
+        "/consent-settings/dry-run", {"try": "event", "try_event": event}
+    )
+    assert page.status == 422
+    said = page.body.decode()
+    assert "An event of your own: " in said
+    assert message in said

@@ -19,6 +19,9 @@ Check = Callable[[Any], Any]
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """C0, DEL, C1, and Unicode's own line breaks."""
 
+HALF = re.compile(r"[\ud800-\udfff]")
+"""A surrogate without its other one: JSON can write it, UTF-8 cannot."""
+
 LARGEST_OBJECT_BYTES = 64 * 1024
 DEEPEST = 32
 EXACT_INTEGER = 2**53
@@ -81,7 +84,7 @@ def text(longest: int, *, shortest: int = 0) -> Check:
             )
         if len(value) > longest:
             raise FieldError(f"must have at most {longest:,} characters")
-        if any("\ud800" <= one <= "\udfff" for one in value):
+        if HALF.search(value):
             raise FieldError("holds half a character")
         return value
 
@@ -200,7 +203,7 @@ def free_object_with(checks: Mapping[str, Check]) -> Check:
 
 
 def free_object(value: Any) -> dict[str, Any]:
-    """An object of any JSON values, neither huge nor deep, and without a number that loses digits."""
+    """An object of any JSON values, neither huge nor deep, each of which can be kept as it is."""
     if not isinstance(value, dict):
         raise FieldError("must be an object")
     _check_inside(value)
@@ -217,11 +220,13 @@ def _check_inside(value: Any) -> None:
         if depth > DEEPEST:
             raise FieldError(f"must not be nested deeper than {DEEPEST} levels")
         if isinstance(one, dict):
-            waiting += [(inner, depth + 1) for inner in one.values()]
+            waiting += [(inner, depth + 1) for pair in one.items() for inner in pair]
         elif isinstance(one, list):
             waiting += [(inner, depth + 1) for inner in one]
         elif isinstance(one, int | float) and not _is_exact(one):
             raise FieldError("holds a number that loses digits: write it as a string")
+        elif isinstance(one, str) and HALF.search(one):
+            raise FieldError("holds half a character")
 
 
 def _is_exact(number: float) -> bool:

@@ -56,4 +56,7 @@ def sample_of(form: Form, problems: Problems) -> dict[str, Any]:
     except RecursionError:
         problems.add(OWN_EVENT, "is nested too deeply")
         return {}
+    except ValueError:  # Python reads no number of more than 4,300 digits (docs.python.org, sys.int_info)
+        problems.add(OWN_EVENT, "holds a number that loses digits: write it as a string")
+        return {}
     return {"events": value if isinstance(value, list) else [value]}
