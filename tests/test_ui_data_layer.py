@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from datafly_lite.consent import CANONICAL, ESSENTIAL, ConsentSettings
 from datafly_lite.data_layer import DataLayer
 from datafly_lite.expressions_functions import FUNCTIONS
-from datafly_lite.ui import consent_settings, data_layer
+from datafly_lite.ui import consent_settings, data_layer, versioned
 from datafly_lite.ui.data_layer import pointer
 from datafly_lite.ui.forms import Form
 from datafly_lite.ui.line_differences import Comparison
@@ -355,12 +356,11 @@ def test_codes_that_cannot_be_are_told_at_their_rows(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("role", ["viewer", "editor"])
 def test_who_may_not_change_it_reads_it_and_is_told_who_may(
-    server: Server, api: Management, path: str, role: str
+    server: Server, api: Management, path: str
 ) -> None:
     before = config_of(api, path)
-    client = Client(server.base_url, role)
+    client = Client(server.base_url, "viewer")
     page = client.get(path).body.decode()
     assert "An admin or the owner can change it." in page
     assert '<fieldset class="bare" disabled>' in page
@@ -368,6 +368,38 @@ def test_who_may_not_change_it_reads_it_and_is_told_who_may(
     assert client.post(path, {"version": "0"}).status == 403
     assert client.get(f"{path}/versions").status == 200
     assert config_of(api, path) == before
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("path", PATHS)
+def test_an_editor_tries_a_change_and_cannot_save_it(
+    server: Server, api: Management, browser: Browser, path: str, look: Look
+) -> None:
+    before = api.call("GET", path[1:])
+    with person(browser, server.base_url, look, role="editor") as visitor:
+        page = visitor.open(path)
+        expect(page.get_by_text("An admin or the owner can save a change.")).to_be_visible()
+        expect(page.get_by_role("button", name="Save")).to_have_count(0)
+        page.get_by_role("button", name=re.compile("Add a (key|code)")).click()
+        expect(page.get_by_role("status")).to_have_text(versioned.ONLY_TRIED)
+        visitor.check_layout()
+        with page.expect_popup() as opened:
+            page.get_by_role("button", name="Try it on this event").click()
+        expect(opened.value.get_by_role("heading", level=1)).to_be_visible()
+        assert texts(opened.value, "section.card h2") == ["1 unchanged"]
+    assert Client(server.base_url, "editor").post(path, {"version": "0"}).status == 403
+    assert api.call("GET", path[1:]) == before
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("more", [{"do": "x"}, {"do": "deduplication.keys add"}, {"do": "mapping add"}])
+def test_an_event_that_was_typed_stays_in_the_form(
+    server: Server, api: Management, path: str, more: dict[str, str]
+) -> None:
+    del api
+    fields = {"version": "0", "try_event": '{"event": "Typed"}', **more}
+    page = Client(server.base_url).post(path, fields).body.decode()
+    assert "{&#34;event&#34;: &#34;Typed&#34;}" in page
 
 
 @pytest.mark.parametrize("path", PATHS)

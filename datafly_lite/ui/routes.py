@@ -98,12 +98,12 @@ PAGES = tuple(
         ("POST", "/webhook-sources/{source_id}/delete", "admin", webhook_sources.delete),
         #
         ("GET", "/data-layer", "viewer", data_layer.show),
-        ("POST", "/data-layer", "admin", data_layer.save),
+        ("POST", "/data-layer", "editor", data_layer.save),
         ("POST", "/data-layer/dry-run", "editor", dry_run.try_data_layer),
         ("POST", "/data-layer/check", "viewer", data_layer.check),
         ("GET", "/data-layer/versions", "viewer", data_layer.show_versions),
         ("GET", "/consent-settings", "viewer", consent_settings.show),
-        ("POST", "/consent-settings", "admin", consent_settings.save),
+        ("POST", "/consent-settings", "editor", consent_settings.save),
         ("POST", "/consent-settings/dry-run", "editor", dry_run.try_consent_settings),
         ("GET", "/consent-settings/versions", "viewer", consent_settings.show_versions),
         #

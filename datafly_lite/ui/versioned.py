@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import anyio.to_thread
 from starlette.responses import Response
 
+from datafly_lite.auth import require
 from datafly_lite.errors import AdminError
 from datafly_lite.management import fields as f
 from datafly_lite.management import versioned
@@ -23,6 +24,10 @@ from datafly_lite.ui.rows import Lists, Row, after, columns_of, filled, focus_of
 from datafly_lite.ui.visit import Visit, with_query
 
 PAGE_SIZE = 10
+
+MAY_SAVE = "admin"
+"""Editors have the form too, to try a change; its rows come and go for them as well."""
+ONLY_TRIED = "Not saved: what stands below can be tried."
 
 CONFIG = "config."
 ROW = re.compile(r"\[(\d{1,9})\]")
@@ -76,10 +81,12 @@ async def save(visit: Visit, kind: Kind) -> Response:
         blank = kind.lists[press.name]
         lists[press.name] = after(lists[press.name], press, blank)
         focus = focus_of(lists[press.name], press, blank)
-        note = "Not saved yet: what stands below is in force once you save it."
+        may_save = visit.can(MAY_SAVE)
+        note = "Not saved yet: what stands below is in force once you save it." if may_save else ONLY_TRIED
         return await _page(visit, kind, newest, form, lists, note=note, focus=focus, read=_read(form))
     lists = {name: filled(rows, kind.lists[name]) for name, rows in lists.items()}
     fields = {"config": kind.config_of(form, lists), "version": _read(form)}
+    require(visit.somebody, MAY_SAVE)
     try:
         await _replace(visit, kind, fields, kind.wrong_rows(lists))
     except AdminError as error:
@@ -167,7 +174,7 @@ async def _page(
         labels=kind.labels_of(lists),
         note=note,
         focus=focus,
-        offer=await offer(visit),
+        offer=await offer(visit, form=form),
         **kind.around(form, lists, told),
     )
 
