@@ -113,13 +113,9 @@ class Processor:
                 try:
                     with anyio.CancelScope(shield=True):
                         batch = await self._process(records)
-                except StorageUnavailable as error:
-                    log_.warning("events wait for the store", error=str(error), events=len(records))
-                    await anyio.sleep(RETRY_S)
-                    continue
-                except ScriptEngineUnavailable as error:
-                    # Its script may be what protects people: no event goes on without it.
-                    log_.warning("events wait for their script", error=str(error), events=len(records))
+                except (StorageUnavailable, ScriptEngineUnavailable) as error:
+                    # A script may be what protects people: no event goes on without it.
+                    log_.warning("events wait", error=str(error), events=len(records))
                     await anyio.sleep(RETRY_S)
                     continue
                 self._announce(batch)
