@@ -349,9 +349,7 @@ def test_what_is_no_json_is_none_whatever_it_calls_itself(server: Hostile, body:
 
 
 def test_unknown_fields_are_kept(server: Hostile) -> None:
-    body = (
-        b'{"type":"track","event":"x","messageId":"fields","nonsense":{"a":[1]},"Event":"y","user_id":"u"}'
-    )
+    body = b'{"type":"track","event":"x","messageId":"fields","nonsense":{"a":[1]},"Event":"y","user_id":"u"}'
     assert server.send(body).json() == {"success": True}
     found = server.stored("fields")
     assert found["original"] == {"nonsense": {"a": [1]}, "Event": "y", "user_id": "u"}
