@@ -5,8 +5,8 @@ time the later in the log stands. A trait of `null` is one that is no longer kno
 that it was taken back is kept, so that nothing older brings it back. (Segment's Unify clears a trait on
 null too: twilio.com/en-us/changelog, Null Trait Propagation.) A trait's value is replaced as a whole.
 
-A profile is bounded. What does not fit is left out, new or larger, and `left_out` names it. A trait can
-always be taken back.
+A profile is bounded: what does not fit, new or larger, stays with its own event. A trait can always be taken
+back.
 """
 
 from __future__ import annotations
@@ -45,11 +45,6 @@ def merged(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> Profile:
             size_bytes += more_bytes
     found = Profile(dict(sorted(kept.items())), dict(sorted(times.items())))
     return profile if found == profile and _encode(found) == _encode(profile) else found
-
-
-def left_out(profile: Profile, traits: Mapping[str, Any], at_ms: int) -> tuple[str, ...]:
-    """Which of the traits had no room in the profile that `merged` gave."""
-    return tuple(name for name in traits if profile.set_at_ms.get(name, at_ms - 1) < at_ms)
 
 
 def attached(profile: Profile) -> dict[str, Any]:

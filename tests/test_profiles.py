@@ -69,21 +69,19 @@ def test_the_profile_before_is_left_as_it_was() -> None:
     assert before == Profile({"plan": "free"}, {"plan": 1})
 
 
-def test_no_more_than_so_many_traits_are_kept_and_the_rest_is_named() -> None:
+def test_no_more_than_so_many_traits_are_kept() -> None:
     full = kept([(1, {f"t{n:03}": n for n in range(MAX_TRAITS)})])
     more = {"t000": "changed", "one more": 1}
     after = profiles.merged(full, more, 2)
     assert len(after.traits) == MAX_TRAITS
     assert after.traits["t000"] == "changed"
-    assert profiles.left_out(after, more, 2) == ("one more",)
 
 
-def test_no_more_than_so_many_bytes_are_kept_and_the_rest_is_named() -> None:
+def test_no_more_than_so_many_bytes_are_kept() -> None:
     profile = kept([(1, {"a": "x" * (MAX_SIZE_BYTES - 100), "b": "small"})])
     more = {"b": "y" * 200, "c": 1}
     after = profiles.merged(profile, more, 2)
     assert (after.traits["b"], after.traits["c"]) == ("small", 1)
-    assert profiles.left_out(after, more, 2) == ("b",)
     smaller = profiles.merged(after, {"a": "x"}, 3)
     assert profiles.merged(smaller, more, 4).traits == {"a": "x", **more}
 
