@@ -153,6 +153,7 @@ def _identify(passage: Passage) -> bool:
     own = _object(event.context.get("traits"))
     passage.traits = {**own, **event.traits} if event.type == "identify" else event.traits
     before = (event.user_id, event.group_id, event.vendor_ids, event.context)
+    _set_nobody_aside(event)
     event.user_id, event.group_id = identity.carried(event, passage.known)
     event.vendor_ids = vendor_ids.current(passage.known.vendor_ids, passage.at_ms)
     if event.user_id and passage.inputs.traits:
@@ -163,6 +164,13 @@ def _identify(passage: Passage) -> bool:
             event, rules
         )  # what is known may be from before these rules; what is hashed stays as it is
     return before != (event.user_id, event.group_id, event.vendor_ids, event.context)
+
+
+def _set_nobody_aside(event: Event) -> None:
+    """An id that names nobody, such as `undefined`, is nobody's, and stays to be seen in `original`."""
+    said = {"userId": event.user_id, "groupId": event.group_id}
+    if nobody := {name: own for name, own in said.items() if _nobody(own) is not None}:
+        event.original = {**event.original, **nobody}
 
 
 def drop_duplicates(passage: Passage) -> bool | DropReason:
