@@ -132,7 +132,7 @@ class _Reader:
             yield name, self._shape(schema)
 
     def _entry(self, method: str, path: str, operation: Json) -> Entry:
-        status = next(one for one in operation["responses"] if one < "300")
+        status = next(one for one in operation["responses"] if one < "400")
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
         return Entry(
             id=operation["operationId"],
@@ -147,7 +147,7 @@ class _Reader:
             refusals=[
                 self._refusal(number, one)
                 for number, one in sorted(operation["responses"].items())
-                if number > "300"
+                if number > "400"
             ],
             curl=self._curl(method, path, operation, body),
         )
