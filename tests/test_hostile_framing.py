@@ -328,8 +328,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", 
 PREPARATIONS = {
     "/v1/challenge": ["POST"],
     "/v1/cross-domain": ["POST"],
-    "/v1/sync": ["GET"],
-    "/sync": ["GET"],
+    "/v1/sync": ["GET", "HEAD"],
+    "/sync": ["GET", "HEAD"],
     "/v1/m": ["POST"],
     "/v1/projects/dk_x/settings": ["GET"],
 }

@@ -189,6 +189,7 @@ def test_one_thing_and_one_person_are_a_click_away(shown: Shown, browser: Browse
     with person(browser, shown.server.base_url) as visitor:
         page = visitor.open(PATH)
         page.get_by_role("link", name=f"Only {shown.pipeline_id}").first.click()
+        page.wait_for_url("**resource_id=**")
         assert cards_of(page) == ["Pipeline changed", "Pipeline made"]
         page.get_by_role("link", name=shown.pipeline_id, exact=True).first.click()
         expect(page.get_by_role("heading", level=1)).to_have_text(SCRIPT)
@@ -197,6 +198,7 @@ def test_one_thing_and_one_person_are_a_click_away(shown: Shown, browser: Browse
         expect(page.get_by_role("heading", level=1)).to_have_text("Legacy")
         page = visitor.open(PATH)
         page.get_by_role("link", name="admin@example.com").first.click()
+        page.wait_for_url("**user_id=**")
         assert cards_of(page) == ["Pipeline deleted"]
 
 

@@ -179,6 +179,7 @@ class Person:
 
     def check_layout(self) -> None:
         """No page is wider than its window, and all of its text can be read."""
+        self.page.wait_for_load_state()
         wide = self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
