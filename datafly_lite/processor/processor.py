@@ -102,12 +102,12 @@ class Processor:
     async def open(self) -> None:
         """Take up the work where the last commit left it."""
         self.position = await self._store.read(events.position, CONSUMER)
-        await anyio.to_thread.run_sync(_load_tables)
 
     async def run(self) -> None:
         """Process until cancelled; a transaction that was begun is finished."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow_the_clock)
+            tasks.start_soon(anyio.to_thread.run_sync, _load_tables)
             while True:
                 records = await self._log.read(self.position, BATCH_EVENTS)
                 try:
@@ -264,6 +264,8 @@ class Processor:
 
 
 def _load_tables() -> None:
-    """Those of browsers and crawlers take a tenth of a second: the first event must not wait for them."""
+    """Those of browsers and crawlers take some tenths of a second: neither the start nor the first event
+    should wait for them.
+    """
     devices.describe("Mozilla/5.0")
     bots.known_bot("Mozilla/5.0")
