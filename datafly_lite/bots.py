@@ -36,8 +36,8 @@ class Bot(msgspec.Struct, frozen=True):
 class BotFiltering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is looked for, and what of it is dropped (spec/datafly-signal.md, 9.6).
 
-    Defaults: known bots and empty user agents are recognised and pass; no patterns of one's own. Events
-    that a server sends mostly have no user agent: `block_empty_user_agent` drops those too.
+    Defaults: known bots and empty user agents are recognised and pass; no patterns of one's own. Only a
+    request of the visitor's own machine is asked for a user agent: what a server sends mostly has none.
 
     A pattern is compared in any letters. `*` stands for any text, and the whole user agent must match:
     `internal-monitor/*`, `*headless*`. A pattern without `*` is the whole user agent or the name that it

@@ -356,3 +356,15 @@ def test_what_is_stripped_holds_no_vendors_id_any_more() -> None:
     assert event is not None
     assert (event.user_id, event.vendor_ids, vendor_ids.found(event, {}, 0)) == (None, {}, {})
     assert event.context["device"]["model"] == "Pixel"
+
+
+def test_only_what_comes_from_the_visitors_machine_is_asked_for_a_user_agent() -> None:
+    layer = msgspec.convert({"bot_filtering": {"block_empty_user_agent": True}}, DataLayer)
+    rules = compiled(layer, 1, ConsentSettings(), 0)
+    servers = arrival("m-1")
+    browsers = msgspec.structs.replace(servers.envelope, origin="https://shop.example")
+    reasons = [
+        process(Record(1, PIPELINE, envelope, servers.raw, servers.event), Inputs(), rules, None).reason
+        for envelope in (servers.envelope, browsers)
+    ]
+    assert reasons == [None, "bot"]
